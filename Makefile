@@ -1,0 +1,57 @@
+# `make help` tells what there is. Everything that is missing on the machine is installed by first-time-install.sh.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+CLUSTER := cargo run --quiet --package testkit --bin rmom-cluster --
+# Tests start processes and databases: more at once than this only makes them wait for each other.
+export RUST_TEST_THREADS ?= 2
+
+help: ## What there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: deps venv ## A whole system with the example application, on this machine
+	@echo "Building the MoM, the manager and the demo; the first time takes a few minutes."
+	@cargo build --package rmom --package rmom-manager --package testkit
+	@exec target/debug/rmom-demo
+
+test: deps-browser venv ## All checks and tests
+	$(MAKE) lint
+	cargo test --workspace --locked
+	$(CLUSTER) --moms 2 --managers 1 --exec $(MAKE) -C momclient-py test
+	@echo "All tests passed."
+
+lint: deps venv ## Formats, lints, docs, licences, and whether generated files are up to date
+	cargo fmt --all --check
+	migrations/prepare.sh --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
+	else echo "cargo-deny is not installed, so licences and sources are not checked (cargo install --locked cargo-deny)"; fi
+	$(MAKE) -C momclient-py lint
+
+bench: deps ## Speed on this machine: pushes, fan-out, catch-up, a lone push, a MoM killed under load
+	cargo build --release --package rmom --package rmom-manager --package rmom-bench
+	@for run in lone push subscribe catch-up kill; do \
+	  echo; echo "== rmom-bench $$run"; target/release/rmom-bench $$run || exit 1; done
+
+fmt: venv ## Formats everything
+	cargo fmt --all
+	$(MAKE) -C momclient-py format
+
+queries: deps ## Refreshes .sqlx after a change of SQL
+	migrations/prepare.sh
+
+clean: ## Deletes what was built, and the demo's data
+	cargo clean
+	rm -rf .demo momclient-py/.venv
+
+deps:
+	@./first-time-install.sh
+
+deps-browser:
+	@./first-time-install.sh --with-browser
+
+venv:
+	@$(MAKE) --no-print-directory -C momclient-py set-py-venv-with-deps
+
+.PHONY: help demo test lint bench fmt queries clean deps deps-browser venv
