@@ -1,0 +1,23 @@
+//! Compiles `messages.proto` twice: messages and client stubs as they are, and server stubs whose streamed `Message`
+//! is one that was encoded before.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo::rerun-if-changed=messages.proto");
+    let descriptors = protox::compile(["messages.proto"], ["."])?;
+    let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+
+    tonic_prost_build::configure()
+        .build_server(false)
+        .bytes(".messages")
+        .compile_fds(descriptors.clone())?;
+
+    let server = out.join("server");
+    std::fs::create_dir_all(&server)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .extern_path(".messages", "crate")
+        .extern_path(".messages.Message", "crate::EncodedMessage")
+        .out_dir(server)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

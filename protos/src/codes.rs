@@ -1,0 +1,53 @@
+//! The stable codes of errors: the same string in a gRPC error's [`CODE_METADATA`](crate::CODE_METADATA) and in the
+//! manager's problem+json. Codes are for programs, the text beside them is for people and may change.
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
+        $($(#[$doc])* pub const $name: &str = $code;)*
+        /// All codes.
+        pub const ALL: &[&str] = &[$($code),*];
+    };
+}
+
+codes! {
+    /// A label that is empty, too long or has characters that are not legal. INVALID_ARGUMENT / 400.
+    INVALID_LABEL = "invalid_label";
+    /// A topic that is empty, too long or has characters that are not legal. INVALID_ARGUMENT / 400.
+    INVALID_TOPIC = "invalid_topic";
+    /// A channel id that is not a UUID. INVALID_ARGUMENT / 400.
+    INVALID_CHANNEL_ID = "invalid_channel_id";
+    /// Any other argument out of its range. INVALID_ARGUMENT / 400.
+    INVALID_ARGUMENT = "invalid_argument";
+    /// A message larger than the MoM takes. INVALID_ARGUMENT.
+    MESSAGE_TOO_LARGE = "message_too_large";
+    /// No queue of this label. NOT_FOUND / 404.
+    QUEUE_NOT_FOUND = "queue_not_found";
+    /// No channel of this id. NOT_FOUND / 404.
+    CHANNEL_NOT_FOUND = "channel_not_found";
+    /// No such path. 404.
+    ROUTE_NOT_FOUND = "route_not_found";
+    /// The path is there, but not for this method. 405.
+    METHOD_NOT_ALLOWED = "method_not_allowed";
+    /// A body larger than the manager takes. 413.
+    BODY_TOO_LARGE = "body_too_large";
+    /// A request that cannot be understood. 400, 422.
+    MALFORMED_REQUEST = "malformed_request";
+    /// There is a queue of this label. ALREADY_EXISTS / 409.
+    QUEUE_EXISTS = "queue_exists";
+    /// The queue exists, but not at this MoM: look it up again. FAILED_PRECONDITION.
+    NOT_OWNER = "not_owner";
+    /// This MoM is not registered at any manager. FAILED_PRECONDITION.
+    NOT_REGISTERED = "not_registered";
+    /// More waits to be committed than the MoM holds: push again later. RESOURCE_EXHAUSTED.
+    OVERLOADED = "overloaded";
+    /// No MoM is up to take a queue, or the owner of the queue is not up: try again later. 503.
+    NO_MOM_UP = "no_mom_up";
+    /// PostgreSQL cannot be reached or cannot work: nothing was accepted, try again later. UNAVAILABLE / 503.
+    DATABASE_UNAVAILABLE = "database_unavailable";
+    /// Whether the message was committed is not known. UNAVAILABLE.
+    OUTCOME_UNKNOWN = "outcome_unknown";
+    /// The program is stopping: connect again later. UNAVAILABLE / 503.
+    STOPPING = "stopping";
+    /// A bug of rusty-mom; its log has the cause. INTERNAL / 500.
+    INTERNAL = "internal";
+}

@@ -1,0 +1,63 @@
+//! The gRPC contract of rusty-mom: `messages.proto`, compiled without `protoc`.
+//!
+//! Messages and the client stub are generated as usual. The server stub streams [`EncodedMessage`] instead of
+//! [`Message`], so that a message is encoded once per queue, not once per subscription.
+
+pub mod codes;
+pub mod names;
+
+use bytes::{Buf, BufMut, Bytes};
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, WireType};
+
+/// What prost and tonic generate documents itself in `messages.proto`.
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+mod generated {
+    tonic::include_proto!("messages");
+}
+
+#[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
+mod generated_server {
+    include!(concat!(env!("OUT_DIR"), "/server/messages.rs"));
+}
+
+pub use generated::*;
+pub use generated_server::message_stream_server;
+
+/// The word that stands for "no topic" in the protocol.
+pub const NO_TOPIC: &str = "__none__";
+
+/// The metadata entry of a gRPC error that carries its stable code, as `code` does in the manager's problem+json.
+pub const CODE_METADATA: &str = "rmom-code";
+
+/// A [`Message`] in its encoded form. Cloning it copies no bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EncodedMessage(pub Bytes);
+
+impl prost::Message for EncodedMessage {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        buf.put_slice(&self.0);
+    }
+
+    /// A server never decodes what it only sends, so this refuses.
+    fn merge_field(
+        &mut self,
+        _tag: u32,
+        _wire_type: WireType,
+        _buf: &mut impl Buf,
+        _ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        Err(DecodeError::new_unexpected_type_url(
+            "a Message to decode",
+            "EncodedMessage",
+        ))
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn clear(&mut self) {
+        self.0 = Bytes::new();
+    }
+}
