@@ -1,0 +1,242 @@
+//! Writing messages: the one statement that makes a push durable.
+//!
+//! A batch comes from the MoM's committer and is handed back to it as committed or fenced.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use sqlx::postgres::{PgBindIterExt, PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::{Error, Result, store};
+
+/// How long one statement may take before its connection is given up and its outcome counts as unknown. Longer than
+/// the server's own `lock_timeout`, so that a lock that is held is told apart from a server that does not answer.
+const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a connection may take to be made.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A message to append.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// Unique for ever.
+    pub id: Uuid,
+    /// In lower case; `None` for no topic.
+    pub topic: Option<String>,
+    /// What was pushed.
+    pub content: Bytes,
+}
+
+/// Consecutive messages of one queue, to be committed together.
+#[derive(Clone, Copy, Debug)]
+pub struct NewBatch<'a> {
+    /// The queue.
+    pub queue_id: Uuid,
+    /// The epoch at which the appending MoM believes to own it.
+    pub epoch: i64,
+    /// The sequence of the first message.
+    pub first_seq: i64,
+    /// The messages: at least one, at most [`MAX_BATCH_MESSAGES`](crate::MAX_BATCH_MESSAGES).
+    pub messages: &'a [NewMessage],
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is in the database for good.
+    Committed,
+    /// It is not in the database and never will be: the MoM does not own the queue at that epoch, or the queue is gone.
+    Fenced,
+}
+
+/// A writer of messages. It holds a connection of its own, so that neither a busy pool nor the pool's check of a
+/// connection before each use delays a commit.
+#[derive(Debug)]
+pub struct Appender {
+    options: PgConnectOptions,
+    require_durable: bool,
+    connection: Option<PgConnection>,
+}
+
+impl Appender {
+    pub(crate) fn new(options: PgConnectOptions, require_durable: bool) -> Self {
+        Self {
+            options,
+            require_durable,
+            connection: None,
+        }
+    }
+
+    /// Appends batches of different queues in one statement, which proves for each that `mom_id` owns the queue at the
+    /// batch's epoch. Returns what became of each, in order. The messages expire `ttl` from now.
+    ///
+    /// Locks the queue rows `for share`: a takeover waits for this commit, or this statement for the takeover and is
+    /// fenced then.
+    ///
+    /// # Errors
+    /// After [`Error::Unavailable`] and [`Error::Locked`] the outcome is **not known**. Call again with the identical
+    /// batches until the answer is definite, and append nothing else to these queues meanwhile: a batch that was
+    /// committed the first time is recognised by its first message's id and not written twice. Should the first
+    /// statement still be at work in the server, the second waits for it, on the primary key or on the queue row.
+    /// After any other error nothing was committed.
+    pub async fn append(
+        &mut self,
+        mom_id: Uuid,
+        ttl: Duration,
+        batches: &[NewBatch<'_>],
+    ) -> Result<Vec<Appended>> {
+        let result = self.try_append(mom_id, ttl, batches).await;
+        if let Err(Error::Unavailable(_)) = &result {
+            // Closing it politely could wait for a server that does not answer.
+            self.connection = None;
+        }
+        result
+    }
+
+    /// Makes sure that there is a connection to a server that takes writes and keeps what it acknowledges.
+    pub async fn connect(&mut self) -> Result<()> {
+        self.connection().await.map(|_| ())
+    }
+
+    async fn connection(&mut self) -> Result<&mut PgConnection> {
+        if self.connection.is_none() {
+            let connected = timeout(CONNECT_DEADLINE, async {
+                let mut connection = self.options.connect().await?;
+                store::check_server(&mut connection, self.require_durable).await?;
+                Ok::<_, Error>(connection)
+            });
+            self.connection = Some(
+                connected
+                    .await
+                    .map_err(|_| no_answer("no connection was made", CONNECT_DEADLINE))??,
+            );
+        }
+        Ok(self.connection.as_mut().expect("it was just made"))
+    }
+
+    async fn try_append(
+        &mut self,
+        mom_id: Uuid,
+        ttl: Duration,
+        batches: &[NewBatch<'_>],
+    ) -> Result<Vec<Appended>> {
+        let connection = self.connection().await?;
+        let append = async {
+            let accepted = insert(connection, mom_id, ttl, batches).await?;
+            if accepted.len() == batches.len() {
+                return Ok(vec![Appended::Committed; batches.len()]);
+            }
+            let earlier = committed_earlier(connection, batches).await?;
+            let fate = |batch: &NewBatch<'_>| {
+                if accepted.contains(&batch.queue_id) || earlier.contains(&batch.queue_id) {
+                    Appended::Committed
+                } else {
+                    Appended::Fenced
+                }
+            };
+            Ok(batches.iter().map(fate).collect())
+        };
+        timeout(STATEMENT_DEADLINE, append)
+            .await
+            .map_err(|_| no_answer("no answer came", STATEMENT_DEADLINE))?
+    }
+
+    /// Says goodbye to the server.
+    pub async fn close(mut self) {
+        if let Some(connection) = self.connection.take() {
+            // Nobody waits for the outcome, and the server notices the end of the connection by itself.
+            let _ = timeout(CONNECT_DEADLINE, connection.close()).await;
+        }
+    }
+}
+
+fn no_answer(what: &str, deadline: Duration) -> Error {
+    Error::Unavailable(sqlx::Error::Io(std::io::Error::new(
+        std::io::ErrorKind::TimedOut,
+        format!("{what} within {} s", deadline.as_secs()),
+    )))
+}
+
+/// The queues whose batch was inserted. Flat arrays and starts keep the text of the statement the same for any number
+/// of queues, so that it is planned once.
+async fn insert(
+    connection: &mut PgConnection,
+    mom_id: Uuid,
+    ttl: Duration,
+    batches: &[NewBatch<'_>],
+) -> Result<Vec<Uuid>> {
+    let messages = || batches.iter().flat_map(|batch| batch.messages);
+    let starts = batches.iter().scan(0, |next, batch| {
+        let start = *next;
+        *next += batch.messages.len() as i32;
+        Some(start)
+    });
+    let size = |batch: &NewBatch<'_>| {
+        batch
+            .messages
+            .iter()
+            .map(|message| message.content.len() as i32)
+            .sum::<i32>()
+    };
+    let any_topic = messages().any(|message| message.topic.is_some());
+    let accepted = sqlx::query_scalar!(
+        r#"
+        with owned as (
+            select b.*
+            from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[])
+                as b (queue_id, epoch, first_seq, start, count, size)
+            join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $7
+            for share of q
+        )
+        insert into message_batch (queue_id, first_seq, count, size, epoch, ids, topics, contents, expires_at)
+        select
+            queue_id, first_seq, count, size, epoch,
+            ($8::uuid[])[start + 1 : start + count],
+            ($9::text[])[start + 1 : start + count],
+            ($10::bytea[])[start + 1 : start + count],
+            now() + make_interval(secs => $11)
+        from owned
+        on conflict on constraint message_batch_pkey do nothing
+        returning queue_id
+        "#,
+        batches.iter().map(|batch| batch.queue_id).bind_iter() as _,
+        batches.iter().map(|batch| batch.epoch).bind_iter() as _,
+        batches.iter().map(|batch| batch.first_seq).bind_iter() as _,
+        starts.bind_iter() as _,
+        batches.iter().map(|batch| batch.messages.len() as i32).bind_iter() as _,
+        batches.iter().map(size).bind_iter() as _,
+        mom_id,
+        messages().map(|message| message.id).bind_iter() as _,
+        any_topic.then(|| messages().map(|message| message.topic.as_deref()).bind_iter()) as _,
+        messages().map(|message| &message.content[..]).bind_iter() as _,
+        ttl.as_secs_f64(),
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(accepted)
+}
+
+/// Of batches that were refused, the queues in which an earlier try of the same batch succeeded. Read after the
+/// refusal, in a statement of its own, so that it sees what the earlier try committed meanwhile.
+async fn committed_earlier(
+    connection: &mut PgConnection,
+    batches: &[NewBatch<'_>],
+) -> Result<Vec<Uuid>> {
+    let first_id = |batch: &NewBatch<'_>| batch.messages[0].id;
+    let committed = sqlx::query_scalar!(
+        r#"
+        select m.queue_id
+        from unnest($1::uuid[], $2::bigint[], $3::uuid[]) as b (queue_id, first_seq, first_id)
+        join message_batch m on m.queue_id = b.queue_id and m.first_seq = b.first_seq and m.ids[1] = b.first_id
+        "#,
+        batches.iter().map(|batch| batch.queue_id).bind_iter() as _,
+        batches.iter().map(|batch| batch.first_seq).bind_iter() as _,
+        batches.iter().map(first_id).bind_iter() as _,
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(committed)
+}

@@ -1,0 +1,91 @@
+//! Reading messages back, page by page, for subscriptions that are behind.
+
+use sqlx::types::Uuid;
+
+use crate::{PackedArray, Result, Store};
+
+/// Messages that were committed together.
+#[derive(Debug)]
+pub struct StoredBatch {
+    /// The sequence of the first message.
+    pub first_seq: i64,
+    /// How many messages; `first_seq + count - 1` is the last one's sequence.
+    pub count: i32,
+    /// The messages' ids.
+    pub ids: Vec<Uuid>,
+    /// The messages' topics; `None` if no message has one.
+    pub topics: Option<PackedArray>,
+    /// The messages' contents.
+    pub contents: PackedArray,
+}
+
+/// What [`Store::read_page`] found.
+#[derive(Debug)]
+pub struct Page {
+    /// Unexpired batches in the order of their sequences. Between them only what has expired is missing.
+    pub batches: Vec<StoredBatch>,
+    /// Whether there was nothing more to read when the page was read.
+    pub is_last: bool,
+}
+
+impl Store {
+    /// Reads the unexpired batches of a queue that hold messages after the sequence `after`: at most `max_rows` of
+    /// them, and no further one once their contents exceed `max_bytes`. The first batch may begin before `after + 1`.
+    ///
+    /// Locks nothing. What was committed before the call is seen.
+    pub async fn read_page(
+        &self,
+        queue_id: Uuid,
+        after: i64,
+        max_rows: i64,
+        max_bytes: i64,
+    ) -> Result<Page> {
+        // Sizes come first and contents second, so that no content is fetched that the page has no room for.
+        let rows = sqlx::query!(
+            r#"
+            with sized as (
+                select first_seq, sum(size) over (order by first_seq) - size as before
+                from (
+                    select first_seq, size
+                    from message_batch
+                    where queue_id = $1
+                        and first_seq >= coalesce(
+                            (select max(first_seq) from message_batch where queue_id = $1 and first_seq <= $2::bigint + 1), 0)
+                        and first_seq + count - 1 > $2::bigint
+                        and expires_at > now()
+                    order by first_seq
+                    limit $3
+                ) found
+            )
+            select
+                b.first_seq, b.count, b.ids,
+                b.topics as "topics: PackedArray",
+                b.contents as "contents!: PackedArray",
+                (select count(*) from sized) as "found!"
+            from sized s
+            join message_batch b on b.queue_id = $1 and b.first_seq = s.first_seq
+            where s.before < $4
+            order by b.first_seq
+            "#,
+            queue_id,
+            after,
+            max_rows,
+            max_bytes as _,
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let found = rows.first().map_or(0, |row| row.found);
+        let is_last = found < max_rows && rows.len() as i64 == found;
+        let batches = rows
+            .into_iter()
+            .map(|row| StoredBatch {
+                first_seq: row.first_seq,
+                count: row.count,
+                ids: row.ids,
+                topics: row.topics,
+                contents: row.contents,
+            })
+            .collect();
+        Ok(Page { batches, is_last })
+    }
+}

@@ -1,0 +1,505 @@
+//! The units of work against a real PostgreSQL.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use storage::{Appended, Connect, Error, MomAddress, NewBatch, NewMessage, Store};
+use testkit::{Postgres, wait_until};
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// One server for all tests of this file, and a database for each.
+struct Database {
+    store: Store,
+    name: String,
+    server: &'static Postgres,
+}
+
+impl Database {
+    async fn empty() -> Self {
+        static SERVER: OnceCell<Postgres> = OnceCell::const_new();
+        static DATABASES: AtomicUsize = AtomicUsize::new(0);
+        let server = SERVER
+            .get_or_init(async || Postgres::start_temporary().await.unwrap())
+            .await;
+        let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        server.create_database(&name).await.unwrap();
+        let store = Store::open(&Connect::from_url(&server.url(&name)).unwrap());
+        Self {
+            store,
+            name,
+            server,
+        }
+    }
+
+    async fn new() -> Self {
+        let database = Self::empty().await;
+        database.store.migrate().await.unwrap();
+        database
+    }
+
+    async fn psql(&self, sql: &str) -> String {
+        self.server
+            .psql(&self.name, sql)
+            .await
+            .unwrap()
+            .trim()
+            .to_owned()
+    }
+
+    /// A MoM and a queue that it owns.
+    async fn queue(&self, label: &str) -> (Uuid, storage::Ownership) {
+        let address = address("mom", 1);
+        self.store
+            .register_moms(std::slice::from_ref(&address))
+            .await
+            .unwrap();
+        let mom = self.store.find_mom(&address).await.unwrap().unwrap();
+        (mom, self.store.create_queue(label, mom).await.unwrap())
+    }
+}
+
+fn address(host: &str, port: u16) -> MomAddress {
+    MomAddress {
+        host: host.into(),
+        port,
+    }
+}
+
+fn messages(contents: &[&'static str]) -> Vec<NewMessage> {
+    let message = |content: &&'static str| NewMessage {
+        id: Uuid::now_v7(),
+        topic: content.contains('#').then(|| content.replace('#', "")),
+        content: Bytes::from_static(content.as_bytes()),
+    };
+    contents.iter().map(message).collect()
+}
+
+fn batch<'a>(
+    queue: &storage::Ownership,
+    first_seq: i64,
+    messages: &'a [NewMessage],
+) -> NewBatch<'a> {
+    NewBatch {
+        queue_id: queue.queue_id,
+        epoch: queue.epoch,
+        first_seq,
+        messages,
+    }
+}
+
+#[tokio::test]
+async fn several_processes_may_migrate_an_empty_database_at_once() {
+    let database = Database::empty().await;
+    assert!(!database.store.schema_is_current().await.unwrap());
+    let migrate = |_| {
+        let store = database.store.clone();
+        tokio::spawn(async move {
+            while let Err(error) = store.migrate().await {
+                assert!(
+                    matches!(error, Error::Locked(_) | Error::Unavailable(_)),
+                    "{error:?}"
+                );
+            }
+        })
+    };
+    for task in (0..4).map(migrate).collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    assert!(database.store.schema_is_current().await.unwrap());
+}
+
+#[tokio::test]
+async fn appended_messages_are_read_back_with_their_topics_and_shown_by_the_view() {
+    let database = Database::new().await;
+    let (mom, queue) = database.queue("news").await;
+    let (_, other) = database.queue("other").await;
+    let mut appender = database.store.appender();
+    let (first, second) = (messages(&["one", "#two"]), messages(&["elsewhere"]));
+    let batches = [batch(&queue, 1, &first), batch(&other, 1, &second)];
+    assert_eq!(
+        appender.append(mom, MINUTE, &batches).await.unwrap(),
+        [Appended::Committed; 2]
+    );
+
+    let page = database
+        .store
+        .read_page(queue.queue_id, 0, 10, 1000)
+        .await
+        .unwrap();
+    assert!(page.is_last);
+    let read = &page.batches[0];
+    assert_eq!((read.first_seq, read.count), (1, 2));
+    assert_eq!(read.ids, [first[0].id, first[1].id]);
+    assert_eq!(read.contents.get(1), Some(&b"#two"[..]));
+    let topics = read.topics.as_ref().unwrap();
+    assert_eq!((topics.get(0), topics.get(1)), (None, Some(&b"two"[..])));
+    let shown = "select seq, topic, convert_from(content, 'utf8') from message where queue_label = 'news' order by seq";
+    assert_eq!(database.psql(shown).await, "1||one\n2|two|#two");
+    assert_eq!(database.store.next_seq(queue.queue_id).await.unwrap(), 3);
+}
+
+#[tokio::test]
+async fn the_same_batch_appended_again_is_recognised_and_not_written_twice() {
+    let database = Database::new().await;
+    let (mom, queue) = database.queue("news").await;
+    let mut appender = database.store.appender();
+    let committed = messages(&["one"]);
+    for _ in 0..2 {
+        let fates = appender
+            .append(mom, MINUTE, &[batch(&queue, 1, &committed)])
+            .await
+            .unwrap();
+        assert_eq!(fates, [Appended::Committed]);
+    }
+    // Also after the queue has moved: what was committed stays committed, what was not is fenced for good.
+    database
+        .store
+        .take_over(queue.queue_id, queue.epoch, mom)
+        .await
+        .unwrap()
+        .unwrap();
+    let again = appender
+        .append(mom, MINUTE, &[batch(&queue, 1, &committed)])
+        .await
+        .unwrap();
+    assert_eq!(again, [Appended::Committed]);
+    let late = messages(&["late"]);
+    let fenced = appender
+        .append(mom, MINUTE, &[batch(&queue, 2, &late)])
+        .await
+        .unwrap();
+    assert_eq!(fenced, [Appended::Fenced]);
+    assert_eq!(database.psql("select count(*) from message").await, "1");
+}
+
+#[tokio::test]
+async fn nothing_is_appended_by_another_mom_under_another_epoch_or_to_a_deleted_queue() {
+    let database = Database::new().await;
+    let (mom, queue) = database.queue("news").await;
+    let (_, healthy) = database.queue("healthy").await;
+    let mut appender = database.store.appender();
+    let pushed = messages(&["x"]);
+    let fates = appender
+        .append(Uuid::now_v7(), MINUTE, &[batch(&queue, 1, &pushed)])
+        .await
+        .unwrap();
+    assert_eq!(fates, [Appended::Fenced], "another MoM");
+    let mut old = queue.clone();
+    old.epoch -= 1;
+    let fates = appender
+        .append(
+            mom,
+            MINUTE,
+            &[batch(&old, 1, &pushed), batch(&healthy, 1, &pushed)],
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        fates,
+        [Appended::Fenced, Appended::Committed],
+        "an older epoch, beside a queue that is well"
+    );
+    database.store.delete_queue("news").await.unwrap();
+    let fates = appender
+        .append(mom, MINUTE, &[batch(&queue, 1, &pushed)])
+        .await
+        .unwrap();
+    assert_eq!(fates, [Appended::Fenced], "a deleted queue");
+    // Two processes that take each other's place at the same epoch cannot both have a sequence.
+    let foreign = messages(&["foreign"]);
+    let fates = appender
+        .append(mom, MINUTE, &[batch(&healthy, 1, &foreign)])
+        .await
+        .unwrap();
+    assert_eq!(fates, [Appended::Fenced], "a sequence that is taken");
+}
+
+#[tokio::test]
+async fn a_takeover_succeeds_once_for_an_epoch() {
+    let database = Database::new().await;
+    let (_, queue) = database.queue("news").await;
+    database
+        .store
+        .register_moms(&[address("second", 2)])
+        .await
+        .unwrap();
+    let second = database
+        .store
+        .find_mom(&address("second", 2))
+        .await
+        .unwrap()
+        .unwrap();
+    let first_try = database
+        .store
+        .take_over(queue.queue_id, queue.epoch, second)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(first_try.epoch, queue.epoch + 1);
+    assert_eq!(
+        database
+            .store
+            .take_over(queue.queue_id, queue.epoch, second)
+            .await
+            .unwrap(),
+        None
+    );
+    let now = database.store.queue("news").await.unwrap();
+    assert_eq!(
+        (now.epoch, now.owner),
+        (queue.epoch + 1, Some((second, address("second", 2))))
+    );
+}
+
+#[tokio::test]
+async fn a_takeover_waits_for_an_append_under_way_and_reports_a_lock_that_stays() {
+    let database = Database::new().await;
+    let (mom, queue) = database.queue("news").await;
+    // A session that has proven its ownership and then stalls: it holds what an append holds.
+    let hold = "begin; select from queue for share; select pg_sleep(60)";
+    let (server, name) = (database.server, database.name.clone());
+    let stalled = tokio::spawn(async move { server.psql(&name, hold).await });
+    let locked = "select count(*) from pg_locks where relation = 'queue'::regclass and mode = 'RowShareLock' and granted";
+    wait_until("the stalled session holds its lock", MINUTE, async || {
+        database.psql(locked).await == "1"
+    })
+    .await;
+    let error = database
+        .store
+        .take_over(queue.queue_id, queue.epoch, mom)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Locked(_)), "{error:?}");
+    database
+        .psql("select pg_terminate_backend(pid) from pg_stat_activity where query like 'begin%'")
+        .await;
+    stalled.await.unwrap().unwrap_err();
+    assert!(
+        database
+            .store
+            .take_over(queue.queue_id, queue.epoch, mom)
+            .await
+            .unwrap()
+            .is_some()
+    );
+}
+
+#[tokio::test]
+async fn pages_are_bounded_by_rows_and_bytes_and_together_give_everything_once() {
+    let database = Database::new().await;
+    let (mom, queue) = database.queue("news").await;
+    let mut appender = database.store.appender();
+    let pushed = messages(&["aaaa", "bbbb", "cccc"]);
+    for index in 0..5 {
+        appender
+            .append(mom, MINUTE, &[batch(&queue, 1 + index * 3, &pushed)])
+            .await
+            .unwrap();
+    }
+    for (rows, bytes, expected) in [(2, 1000, 2), (10, 13, 2), (10, 1, 1), (10, 1000, 5)] {
+        let (mut after, mut first, mut seen) = (0, None, Vec::new());
+        loop {
+            let page = database
+                .store
+                .read_page(queue.queue_id, after, rows, bytes)
+                .await
+                .unwrap();
+            first.get_or_insert(page.batches.len());
+            seen.extend(
+                page.batches
+                    .iter()
+                    .flat_map(|b| b.first_seq..b.first_seq + i64::from(b.count)),
+            );
+            after = seen.last().copied().unwrap_or(0);
+            if page.is_last {
+                break;
+            }
+        }
+        assert_eq!(first, Some(expected), "{rows} rows, {bytes} bytes");
+        assert_eq!(seen, (1..=15).collect::<Vec<_>>());
+    }
+    // A reader that left off within a batch gets that batch.
+    let page = database
+        .store
+        .read_page(queue.queue_id, 7, 10, 1000)
+        .await
+        .unwrap();
+    assert_eq!(
+        page.batches.iter().map(|b| b.first_seq).collect::<Vec<_>>(),
+        [7, 10, 13]
+    );
+    let page = database
+        .store
+        .read_page(queue.queue_id, 15, 10, 1000)
+        .await
+        .unwrap();
+    assert!(page.batches.is_empty() && page.is_last);
+}
+
+#[tokio::test]
+async fn the_sweep_deletes_what_expired_and_the_sequence_goes_on() {
+    let database = Database::new().await;
+    let (mom, queue) = database.queue("news").await;
+    let (_, kept) = database.queue("kept").await;
+    let mut appender = database.store.appender();
+    let pushed = messages(&["x", "y"]);
+    for first_seq in [1, 3, 5] {
+        appender
+            .append(mom, Duration::ZERO, &[batch(&queue, first_seq, &pushed)])
+            .await
+            .unwrap();
+    }
+    appender
+        .append(mom, MINUTE, &[batch(&kept, 1, &pushed)])
+        .await
+        .unwrap();
+    assert!(
+        database
+            .store
+            .read_page(queue.queue_id, 0, 10, 1000)
+            .await
+            .unwrap()
+            .batches
+            .is_empty()
+    );
+
+    let mut swept = 0;
+    loop {
+        let one = database.store.sweep_expired(2).await.unwrap();
+        assert!(one.batches <= 2);
+        swept += one.messages;
+        if one.batches == 0 {
+            break;
+        }
+    }
+    assert_eq!(swept, 6);
+    let left = "select q.label, b.first_seq, cardinality(ids) from message_batch b join queue q on q.id = b.queue_id order by 1";
+    assert_eq!(database.psql(left).await, "kept|1|2\nnews|5|0");
+    assert_eq!(database.store.next_seq(queue.queue_id).await.unwrap(), 7);
+    // The emptied batch goes once it is not the newest any more.
+    appender
+        .append(mom, MINUTE, &[batch(&queue, 7, &pushed)])
+        .await
+        .unwrap();
+    assert_eq!(database.store.sweep_expired(10).await.unwrap().batches, 1);
+    assert_eq!(database.psql(left).await, "kept|1|2\nnews|7|2");
+}
+
+#[tokio::test]
+async fn channels_belong_to_their_queue() {
+    let database = Database::new().await;
+    let (mom, _) = database.queue("news").await;
+    let (_, _) = database.queue("other").await;
+    let all = database.store.create_channel("news", None).await.unwrap();
+    let sports = database
+        .store
+        .create_channel("news", Some("sports"))
+        .await
+        .unwrap();
+    let other = database
+        .store
+        .create_channel("other", Some("x"))
+        .await
+        .unwrap();
+    assert_eq!(database.store.channel(sports.id).await.unwrap(), sports);
+    assert_eq!(sports.owner, Some((mom, address("mom", 1))));
+    assert_eq!(database.store.topics("news").await.unwrap(), ["sports"]);
+    assert_eq!(database.store.channel_ids_of(mom).await.unwrap().len(), 3);
+    assert!(matches!(
+        database.store.create_channel("nowhere", None).await,
+        Err(Error::NotFound)
+    ));
+    assert!(matches!(
+        database.store.topics("nowhere").await,
+        Err(Error::NotFound)
+    ));
+
+    database.store.delete_queue("news").await.unwrap();
+    assert_eq!(database.store.channel_ids().await.unwrap(), [other.id]);
+    assert_eq!(
+        database
+            .store
+            .existing_channels(&[all.id, other.id])
+            .await
+            .unwrap(),
+        [other.id]
+    );
+    database.store.delete_channel(other.id).await.unwrap();
+    assert!(matches!(
+        database.store.delete_channel(other.id).await,
+        Err(Error::NotFound)
+    ));
+    assert_eq!(
+        database.store.topics("other").await.unwrap(),
+        Vec::<String>::new()
+    );
+}
+
+#[tokio::test]
+async fn a_label_and_an_address_are_taken_once() {
+    let database = Database::new().await;
+    let (mom, _) = database.queue("news").await;
+    assert!(matches!(
+        database.store.create_queue("news", mom).await,
+        Err(Error::AlreadyExists)
+    ));
+    let two_on_a_host = [address("mom", 1), address("mom", 2)];
+    database.store.register_moms(&two_on_a_host).await.unwrap();
+    database.store.register_moms(&two_on_a_host).await.unwrap();
+    let moms = database.store.moms().await.unwrap();
+    assert_eq!(
+        moms.iter()
+            .map(|mom| (mom.address.port, mom.queues))
+            .collect::<Vec<_>>(),
+        [(1, 1), (2, 0)]
+    );
+    assert!(database.store.set_mom_up(mom, true).await.unwrap());
+    assert!(
+        !database.store.set_mom_up(mom, true).await.unwrap(),
+        "no news"
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_durable_or_takes_no_writes_is_refused() {
+    let database = Database::new().await;
+    let name = &database.name;
+    let connect = Connect::from_url(&database.server.url(name)).unwrap();
+    let mut lax = connect.clone();
+    lax.require_durable = false;
+
+    database
+        .psql(&format!(
+            "alter database {name} set synchronous_commit = off"
+        ))
+        .await;
+    let error = Store::open(&connect)
+        .appender()
+        .connect()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, Error::NotDurable(text) if text.contains("synchronous_commit")),
+        "{error}"
+    );
+    Store::open(&lax).appender().connect().await.unwrap();
+
+    database
+        .psql(&format!("alter database {name} reset synchronous_commit"))
+        .await;
+    database
+        .psql(&format!(
+            "alter database {name} set default_transaction_read_only = on"
+        ))
+        .await;
+    let error = Store::open(&connect)
+        .appender()
+        .connect()
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::Unavailable(_)), "{error}");
+}
