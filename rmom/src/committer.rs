@@ -1,0 +1,228 @@
+//! The one committer of a MoM: makes pushes durable, in batches, and only then lets them be seen and acknowledged.
+//!
+//! Messages come from the inboxes of the [`queues`](crate::queue). While one statement is in flight more of them
+//! gather, and the next statement takes them all: a lone push commits at once, a crowd commits together, and nothing
+//! ever lingers. What was committed goes back to its queue's feed, and the pushes are acknowledged.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use storage::{Appended, Appender, MAX_BATCH_MESSAGES, NewBatch};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::hosting::Hosting;
+use crate::queue::{Queue, Shared, Waiting};
+
+/// The most bytes of one batch, unless a single message is larger.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// The most bytes of one statement, over all queues, exceeded by one batch at the most.
+const STATEMENT_BYTES: usize = 8 << 20;
+
+/// The most queues of one statement.
+const STATEMENT_QUEUES: usize = 1024;
+
+/// How long pushes wait for a database that went away while it committed them, before they are told that their outcome
+/// is not known.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The pause between tries to reach a database that is away: from the first to the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Committer {
+    appender: Appender,
+    hosting: Arc<Hosting>,
+    shared: Arc<Shared>,
+    ttl: Duration,
+    database_is_up: Arc<AtomicBool>,
+    /// Buffers of earlier rounds, to be used again.
+    spare: Vec<Waiting>,
+}
+
+/// What is committed together: of each queue, what waited.
+type Round = Vec<(Arc<Queue>, Waiting)>;
+
+impl Committer {
+    /// A committer whose messages are retained for `ttl`.
+    pub fn new(
+        appender: Appender,
+        hosting: Arc<Hosting>,
+        shared: Arc<Shared>,
+        ttl: Duration,
+    ) -> Self {
+        Self {
+            appender,
+            hosting,
+            shared,
+            ttl,
+            database_is_up: Arc::new(AtomicBool::new(true)),
+            spare: Vec::new(),
+        }
+    }
+
+    /// False while the database is away, so that pushes can be refused before they are accepted.
+    pub fn database_is_up(&self) -> Arc<AtomicBool> {
+        self.database_is_up.clone()
+    }
+
+    /// Commits until `stop`, and then what is left in the inboxes. To be run in a task of its own: nothing that a
+    /// client does may cancel a commit.
+    pub async fn run(mut self, stop: CancellationToken) {
+        loop {
+            let ready = tokio::select! {
+                biased;
+                ready = self.shared.ready(STATEMENT_QUEUES) => ready,
+                () = stop.cancelled() => break,
+            };
+            let round = self.gather(ready);
+            self.commit(round, &stop).await;
+        }
+        self.appender.close().await;
+    }
+
+    fn gather(&mut self, ready: Vec<Arc<Queue>>) -> Round {
+        let mut round = Round::with_capacity(ready.len());
+        let mut bytes = 0;
+        let mut ready = ready.into_iter();
+        for queue in ready.by_ref() {
+            let mut taken = self.spare.pop().unwrap_or_default();
+            queue.take_waiting(&mut taken, MAX_BATCH_MESSAGES, BATCH_BYTES);
+            bytes += taken
+                .messages
+                .iter()
+                .map(|message| message.content.len())
+                .sum::<usize>();
+            if taken.messages.is_empty() {
+                // The queue was lost after it became ready.
+                self.spare.push(taken);
+            } else {
+                round.push((queue, taken));
+            }
+            if bytes >= STATEMENT_BYTES {
+                break;
+            }
+        }
+        self.shared.give_back(ready);
+        round
+    }
+
+    /// Commits a round and tells everybody concerned. Returns when the outcome of each batch is definite, which may take
+    /// as long as the database is away; nothing else is committed meanwhile, or sequences could be given twice.
+    async fn commit(&mut self, mut round: Round, stop: &CancellationToken) {
+        if round.is_empty() {
+            return;
+        }
+        let fates = self.append(&mut round, stop).await;
+        for (index, (queue, mut taken)) in round.into_iter().enumerate() {
+            match &fates {
+                Ok(fates) if fates[index] == Appended::Committed => {
+                    let first_seq = queue.committed() + 1;
+                    queue.publish(&taken.messages);
+                    for (seq, acknowledgement) in
+                        (first_seq..).zip(taken.acknowledgements.drain(..))
+                    {
+                        // Whoever has given up waiting needs no answer.
+                        let _ = acknowledgement.send(Ok(seq));
+                    }
+                }
+                Ok(_) => {
+                    tracing::warn!(
+                        queue = queue.label,
+                        epoch = queue.epoch,
+                        "fenced: another MoM owns the queue now"
+                    );
+                    refuse(&mut taken, &queue.not_owner());
+                    self.hosting.lose(&queue);
+                }
+                Err(error) => refuse(&mut taken, error),
+            }
+            taken.messages.clear();
+            self.spare.push(taken);
+        }
+    }
+
+    /// What became of each batch, or why none was committed.
+    async fn append(
+        &mut self,
+        round: &mut Round,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Appended>, Error> {
+        let mut since: Option<Instant> = None;
+        let mut pause = RETRY.0;
+        loop {
+            let batches: Vec<NewBatch<'_>> = round.iter().map(new_batch).collect();
+            let error = match self
+                .appender
+                .append(round[0].0.mom_id, self.ttl, &batches)
+                .await
+            {
+                Ok(fates) => {
+                    if let Some(since) = since {
+                        tracing::info!(after = ?since.elapsed(), "the database is back");
+                    }
+                    self.database_is_up.store(true, Ordering::Relaxed);
+                    return Ok(fates);
+                }
+                Err(
+                    error @ (storage::Error::Refused(_)
+                    | storage::Error::AlreadyExists
+                    | storage::Error::NotFound),
+                ) => {
+                    tracing::error!(%error, "the database refused a batch");
+                    self.database_is_up.store(true, Ordering::Relaxed);
+                    return Err(Error::DatabaseRefused);
+                }
+                Err(error) => error,
+            };
+            self.database_is_up.store(false, Ordering::Relaxed);
+            let since = *since.get_or_insert_with(|| {
+                tracing::warn!(%error, "the database is away; what was being committed is tried again until it answers");
+                Instant::now()
+            });
+            if since.elapsed() > PATIENCE || stop.is_cancelled() {
+                self.give_up_waiting(round);
+            }
+            if stop.is_cancelled() {
+                return Err(Error::OutcomeUnknown);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(RETRY.1);
+        }
+    }
+
+    /// Answers those who have waited long enough. The messages of the round stay, since their outcome has to be found
+    /// out; what waits behind them was not tried, so that is refused for good.
+    fn give_up_waiting(&mut self, round: &mut Round) {
+        for (_, taken) in round {
+            for acknowledgement in taken.acknowledgements.drain(..) {
+                let _ = acknowledgement.send(Err(Error::OutcomeUnknown));
+            }
+        }
+        for queue in self.shared.take_ready(usize::MAX) {
+            let mut waiting = Waiting::default();
+            queue.take_waiting(&mut waiting, usize::MAX, usize::MAX);
+            refuse(&mut waiting, &Error::DatabaseUnavailable);
+        }
+    }
+}
+
+fn new_batch((queue, taken): &(Arc<Queue>, Waiting)) -> NewBatch<'_> {
+    NewBatch {
+        queue_id: queue.id,
+        epoch: queue.epoch,
+        first_seq: queue.committed() + 1,
+        messages: &taken.messages,
+    }
+}
+
+fn refuse(taken: &mut Waiting, error: &Error) {
+    for acknowledgement in taken.acknowledgements.drain(..) {
+        // Whoever has given up waiting needs no answer.
+        let _ = acknowledgement.send(Err(error.clone()));
+    }
+}

@@ -1,0 +1,16 @@
+//! A MoM server: takes pushes over gRPC, commits them to PostgreSQL and broadcasts them to the subscribers of each
+//! channel.
+//!
+//! The way of a message is [`service`] (validated) → [`queue`] (waits in the inbox) → [`committer`] (made durable) →
+//! [`queue`] (given to the feed) → [`subscription`] (sent). [`hosting`] knows which queues are here, [`batch`] how
+//! committed messages look in memory, [`server`] begins and ends it all.
+
+pub mod batch;
+pub mod committer;
+pub mod config;
+pub mod error;
+pub mod hosting;
+pub mod queue;
+pub mod server;
+pub mod service;
+pub mod subscription;

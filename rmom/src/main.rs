@@ -1,0 +1,100 @@
+//! `rmom PATH.yaml` runs a MoM server, `rmom health PATH.yaml` asks the one that runs with these settings.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use protos::HeartbeatRequest;
+use protos::message_stream_client::MessageStreamClient;
+use rmom::config::Config;
+use tokio::signal::unix::{SignalKind, signal};
+use tonic::transport::Endpoint;
+use tracing_subscriber::EnvFilter;
+
+const USAGE: &str = "usage: rmom PATH.yaml          run a MoM with the settings in PATH.yaml
+       rmom health PATH.yaml   exit with 0 if that MoM is alive
+
+Each key of the file can be given as an environment variable too: database.port is RMOM_DATABASE_PORT.
+RUST_LOG sets how much is logged; the default is info.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let outcome = match arguments[..] {
+        ["-h" | "--help"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        ["-V" | "--version"] => {
+            println!("rmom {}", env!("CARGO_PKG_VERSION"));
+            return ExitCode::SUCCESS;
+        }
+        ["health", file] => health(Path::new(file)),
+        [file] if !file.starts_with('-') => serve(Path::new(file)),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rmom: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn serve(file: &Path) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let (config, unknown) = Config::load(file)?;
+    if !unknown.is_empty() {
+        tracing::warn!(file = %file.display(), "these keys mean nothing and are ignored: {}", unknown.join(", "));
+    }
+    let socket = rmom::server::bind(&config)
+        .await
+        .with_context(|| format!("the configuration {}", file.display()))?;
+    tracing::info!(
+        external = %config.external_address(),
+        database = ?config.database,
+        "rmom {}", env!("CARGO_PKG_VERSION")
+    );
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    rmom::server::run(config, socket, stop).await
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn health(file: &Path) -> anyhow::Result<()> {
+    let (config, _) = Config::load(file)?;
+    let host = match config.host.as_str() {
+        "0.0.0.0" => "127.0.0.1",
+        "::" | "[::]" => "[::1]",
+        host => host,
+    };
+    let address = format!("http://{host}:{}", config.port);
+    let channel = Endpoint::from_shared(address.clone())?
+        .connect_timeout(Duration::from_secs(2))
+        .timeout(Duration::from_secs(2))
+        .connect()
+        .await
+        .with_context(|| format!("cannot connect to {address}"))?;
+    MessageStreamClient::new(channel)
+        .get_heartbeat(HeartbeatRequest::default())
+        .await?;
+    Ok(())
+}

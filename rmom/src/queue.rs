@@ -1,0 +1,332 @@
+//! A hosted queue: an inbox of pushes that wait to be committed, and a feed of what was.
+//!
+//! Messages come from [`service`](crate::service) into the inbox; the [`committer`](crate::committer) takes them from
+//! there, and hands the committed batch back to the feed, where each [`subscription`](crate::subscription) takes it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use storage::{NewMessage, Ownership};
+use tokio::sync::{Notify, broadcast, oneshot};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::batch::Batch;
+use crate::error::Error;
+
+/// The most bytes that may wait in one inbox.
+const INBOX_BYTES: usize = 32 << 20;
+
+/// The most bytes of committed messages that one queue keeps for its subscribers.
+const RECENT_BYTES: usize = 8 << 20;
+
+/// The most bytes of committed messages that all queues together keep for their subscribers.
+const ALL_RECENT_BYTES: usize = 512 << 20;
+
+/// The most batches between the fastest and the slowest live subscription of a queue. The ring is allocated when the
+/// first subscription attaches, so it is kept small.
+const FEED_BATCHES: usize = 1024;
+
+/// How a push learns what became of it: its sequence, or why not.
+pub type Acknowledgement = oneshot::Sender<Result<i64, Error>>;
+
+/// What all queues of a MoM share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The queues whose inbox has something, in the order in which the committer turns to them.
+    ready: Mutex<VecDeque<Arc<Queue>>>,
+    /// Wakes the committer.
+    wake: Notify,
+    /// Bytes of committed messages kept by all queues.
+    recent_bytes: AtomicUsize,
+    /// `queue_buffer_size`.
+    buffer_messages: usize,
+}
+
+impl Shared {
+    /// For queues of at most `buffer_messages` waiting messages and as many committed ones in memory.
+    pub fn new(buffer_messages: usize) -> Arc<Self> {
+        Arc::new(Self {
+            ready: Mutex::default(),
+            wake: Notify::new(),
+            recent_bytes: AtomicUsize::new(0),
+            buffer_messages,
+        })
+    }
+
+    /// Waits until some inbox has something, and returns at most `max` such queues, those first that wait longest.
+    pub async fn ready(&self, max: usize) -> Vec<Arc<Queue>> {
+        loop {
+            // Registered before the look, so that a push between look and wait is not missed.
+            let woken = self.wake.notified();
+            let ready = self.take_ready(max);
+            if !ready.is_empty() {
+                return ready;
+            }
+            woken.await;
+        }
+    }
+
+    /// As [`ready`](Self::ready), without waiting.
+    pub fn take_ready(&self, max: usize) -> Vec<Arc<Queue>> {
+        let mut ready = lock(&self.ready);
+        let count = ready.len().min(max);
+        ready.drain(..count).collect()
+    }
+
+    /// Gives back queues that were taken and not turned to; they keep their turn.
+    pub fn give_back(&self, queues: impl DoubleEndedIterator<Item = Arc<Queue>>) {
+        let mut ready = lock(&self.ready);
+        for queue in queues.rev() {
+            ready.push_front(queue);
+        }
+    }
+
+    fn add_ready(&self, queue: Arc<Queue>) {
+        lock(&self.ready).push_back(queue);
+        self.wake.notify_one();
+    }
+}
+
+/// A queue that this MoM hosts at one epoch. Hosting it again at a later epoch makes another value.
+#[derive(Debug)]
+pub struct Queue {
+    /// Its row.
+    pub id: Uuid,
+    /// Its name.
+    pub label: String,
+    /// The epoch at which this MoM owns it, proven at each commit.
+    pub epoch: i64,
+    /// The MoM's own row.
+    pub mom_id: Uuid,
+    inbox: Mutex<Inbox>,
+    /// The sequence of the last message known to be committed. Only the committer raises it.
+    committed: AtomicI64,
+    feed: broadcast::Sender<Weak<Batch>>,
+    recent: Mutex<Recent>,
+    /// Cancelled once this MoM does not host the queue any more.
+    lost: CancellationToken,
+    shared: Arc<Shared>,
+}
+
+/// What waits to be committed: messages and, beside them, who waits for each. Kept apart so that the committer binds
+/// the messages as they lie.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// In the order of their arrival.
+    pub messages: Vec<NewMessage>,
+    /// One for each message.
+    pub acknowledgements: Vec<Acknowledgement>,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    waiting: Waiting,
+    bytes: usize,
+    /// Whether the queue stands in the list of ready ones, or the committer is about to put it there again.
+    is_ready: bool,
+    is_closed: bool,
+}
+
+/// The newest committed batches. The feed only points at them, so that memory is bounded by messages and bytes, which
+/// the slots of a broadcast channel cannot do.
+#[derive(Debug, Default)]
+struct Recent {
+    batches: VecDeque<Arc<Batch>>,
+    messages: usize,
+    bytes: usize,
+}
+
+impl Queue {
+    /// A queue whose next message gets the sequence `next_seq`.
+    pub fn new(
+        ownership: Ownership,
+        mom_id: Uuid,
+        next_seq: i64,
+        shared: Arc<Shared>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id: ownership.queue_id,
+            label: ownership.label,
+            epoch: ownership.epoch,
+            mom_id,
+            inbox: Mutex::default(),
+            committed: AtomicI64::new(next_seq - 1),
+            feed: broadcast::Sender::new(FEED_BATCHES.min(shared.buffer_messages)),
+            recent: Mutex::default(),
+            lost: CancellationToken::new(),
+            shared,
+        })
+    }
+
+    /// Puts a message into the inbox, or refuses it before anything is accepted.
+    pub fn push(
+        self: &Arc<Self>,
+        message: NewMessage,
+        acknowledgement: Acknowledgement,
+    ) -> Result<(), Error> {
+        let mut inbox = lock(&self.inbox);
+        if inbox.is_closed {
+            return Err(self.not_owner());
+        }
+        if inbox.waiting.messages.len() >= self.shared.buffer_messages || inbox.bytes >= INBOX_BYTES
+        {
+            return Err(Error::Overloaded(
+                "too many messages of this queue wait to be committed",
+            ));
+        }
+        inbox.bytes += message.content.len();
+        inbox.waiting.messages.push(message);
+        inbox.waiting.acknowledgements.push(acknowledgement);
+        let was_ready = std::mem::replace(&mut inbox.is_ready, true);
+        drop(inbox);
+        if !was_ready {
+            self.shared.add_ready(self.clone());
+        }
+        Ok(())
+    }
+
+    /// Moves what waits into `taken`, which must be empty: at most `max_messages`, and no more once `max_bytes` are
+    /// reached. What is left makes the queue ready again.
+    pub fn take_waiting(
+        self: &Arc<Self>,
+        taken: &mut Waiting,
+        max_messages: usize,
+        max_bytes: usize,
+    ) {
+        let mut inbox = lock(&self.inbox);
+        if inbox.waiting.messages.len() <= max_messages && inbox.bytes <= max_bytes {
+            // The usual case costs an exchange of buffers, which thereby are reused.
+            std::mem::swap(&mut inbox.waiting, taken);
+            inbox.bytes = 0;
+            inbox.is_ready = false;
+            return;
+        }
+        let mut bytes = 0;
+        let fits = inbox
+            .waiting
+            .messages
+            .iter()
+            .take(max_messages)
+            .take_while(|message| {
+                let fits = bytes == 0 || bytes + message.content.len() <= max_bytes;
+                bytes += message.content.len();
+                fits
+            });
+        let count = fits.count();
+        taken.messages.extend(inbox.waiting.messages.drain(..count));
+        taken
+            .acknowledgements
+            .extend(inbox.waiting.acknowledgements.drain(..count));
+        inbox.bytes -= taken
+            .messages
+            .iter()
+            .map(|message| message.content.len())
+            .sum::<usize>();
+        inbox.is_ready = !inbox.waiting.messages.is_empty();
+        let is_ready = inbox.is_ready;
+        drop(inbox);
+        if is_ready {
+            self.shared.add_ready(self.clone());
+        }
+    }
+
+    /// The sequence of the last message known to be committed.
+    pub fn committed(&self) -> i64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// Records messages as committed and gives them to the subscriptions. Called by the committer alone, in order.
+    pub fn publish(&self, messages: &[NewMessage]) {
+        let first_seq = self.committed() + 1;
+        // Before the look at the receivers: a subscription that attaches after it reads this from the database.
+        self.committed
+            .store(first_seq + messages.len() as i64 - 1, Ordering::SeqCst);
+        if self.feed.receiver_count() == 0 {
+            self.forget_recent();
+            return;
+        }
+        let batch = Arc::new(Batch::encode(first_seq, messages));
+        let pointer = Arc::downgrade(&batch);
+        self.remember(batch);
+        // It fails only if the last subscription has just gone.
+        let _ = self.feed.send(pointer);
+    }
+
+    /// Attaches to the feed. Whoever attaches reads [`committed`](Self::committed) afterwards: up to there the messages
+    /// are in the database, and beyond it they come through the feed.
+    pub fn attach(&self) -> broadcast::Receiver<Weak<Batch>> {
+        self.feed.subscribe()
+    }
+
+    fn remember(&self, batch: Arc<Batch>) {
+        let all = &self.shared.recent_bytes;
+        let mut recent = lock(&self.recent);
+        let (mut freed, size) = (0, batch.size());
+        recent.messages += batch.len();
+        recent.bytes += size;
+        recent.batches.push_back(batch);
+        let over = all.load(Ordering::Relaxed) + size > ALL_RECENT_BYTES;
+        // The newest batch stays in any case, or no live subscription could go on.
+        while recent.batches.len() > 1
+            && (recent.messages > self.shared.buffer_messages
+                || recent.bytes > RECENT_BYTES
+                || over)
+        {
+            let oldest = recent.batches.pop_front().expect("there is more than one");
+            recent.messages -= oldest.len();
+            recent.bytes -= oldest.size();
+            freed += oldest.size();
+        }
+        drop(recent);
+        all.fetch_add(size, Ordering::Relaxed);
+        all.fetch_sub(freed, Ordering::Relaxed);
+    }
+
+    /// Gives back the memory of batches that no subscription waits for.
+    fn forget_recent(&self) {
+        let recent = std::mem::take(&mut *lock(&self.recent));
+        self.shared
+            .recent_bytes
+            .fetch_sub(recent.bytes, Ordering::Relaxed);
+    }
+
+    /// Ends the hosting: refuses what waits and what still comes, and ends the subscriptions.
+    pub fn lose(&self) {
+        let mut inbox = lock(&self.inbox);
+        inbox.is_closed = true;
+        inbox.bytes = 0;
+        let waiting = std::mem::take(&mut inbox.waiting);
+        drop(inbox);
+        for acknowledgement in waiting.acknowledgements {
+            // Whoever has given up waiting needs no answer.
+            let _ = acknowledgement.send(Err(self.not_owner()));
+        }
+        self.lost.cancel();
+    }
+
+    /// Cancelled once this MoM does not host the queue any more.
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// What those hear who still take this MoM for the owner.
+    pub fn not_owner(&self) -> Error {
+        Error::NotOwner {
+            label: self.label.clone(),
+            owner: None,
+        }
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.forget_recent();
+    }
+}
+
+/// A panic while one of these short sections held the lock leaves nothing half-done.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

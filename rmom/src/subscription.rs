@@ -1,0 +1,356 @@
+//! A subscription: a cursor over one queue that loses nothing, however slow its client is.
+//!
+//! Messages come from the feed of the [`queue`](crate::queue) while the subscription keeps up, and from PostgreSQL
+//! while it does not; they go out as the response stream of [`service`](crate::service). A slow client stops its own
+//! subscription from being polled and nothing else.
+
+use std::sync::{Arc, Weak};
+
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
+use protos::EncodedMessage;
+use storage::Store;
+use tokio::sync::{OwnedSemaphorePermit, broadcast};
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::Batch;
+use crate::error::Error;
+use crate::hosting::Subscribed;
+use crate::queue::Queue;
+
+/// The most bytes of contents in one page read from the database, unless one batch alone has more.
+const PAGE_BYTES: i64 = 256 << 10;
+
+/// Rows in the first page, and in the largest.
+const PAGE_ROWS: (i64, i64) = (32, 1024);
+
+/// Whatever ends a subscription from outside, and what it says then.
+#[derive(Debug)]
+pub struct Ends {
+    /// The channel, which may be deleted.
+    pub subscribed: Subscribed,
+    /// The MoM is stopping.
+    pub stopping: CancellationToken,
+    /// One of the subscriptions that the MoM allows; given back when this one ends.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Subscription {
+    queue: Arc<Queue>,
+    store: Store,
+    ends: Ends,
+    live: broadcast::Receiver<Weak<Batch>>,
+    cursor: Cursor,
+    page_rows: i64,
+    /// What was read from the database and is still to be sent, last first.
+    page: Vec<Batch>,
+}
+
+/// Where a subscription is, and how far it has to read the database before it can go live. Pure, so that every
+/// interleaving can be tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The sequence up to which everything was sent or has expired.
+    sent: i64,
+    /// Up to here everything is in the database; the feed need not have it.
+    stored: i64,
+}
+
+impl Cursor {
+    /// Starts behind `after`, on a queue that was committed up to `committed` after attaching to its feed.
+    pub fn new(after: i64, committed: i64) -> Self {
+        Self {
+            sent: after,
+            stored: committed,
+        }
+    }
+
+    /// Whether the database has to be read before the feed can be relied on.
+    pub fn is_behind(self) -> bool {
+        self.sent < self.stored
+    }
+
+    /// The feed has dropped something: everything up to `committed` may have to be read.
+    pub fn lagged(&mut self, committed: i64) {
+        self.stored = self.stored.max(committed);
+    }
+
+    /// A batch with the sequences `first..=last` came through the feed or from a page that was read in order. Returns
+    /// how many of its first messages to skip, or `None` if nothing of it may be sent now: because all of it was sent
+    /// before, or because of a hole before it that only the database can fill; then the cursor is behind.
+    pub fn take(&mut self, first: i64, last: i64, from_database: bool) -> Option<usize> {
+        if last <= self.sent {
+            return None;
+        }
+        if first > self.sent + 1 && !from_database {
+            self.stored = self.stored.max(last);
+            return None;
+        }
+        let skip = (self.sent + 1 - first).max(0);
+        self.sent = last;
+        Some(skip as usize)
+    }
+
+    /// The database had nothing more when it was asked for what follows: what is missing up to `stored`, as it was
+    /// before the asking, has expired.
+    pub fn reached_end(&mut self, stored: i64) {
+        self.sent = self.sent.max(stored);
+    }
+}
+
+impl Subscription {
+    /// Subscribes to a queue behind the sequence `after`.
+    pub fn new(queue: Arc<Queue>, store: Store, after: i64, ends: Ends) -> Self {
+        // Attach first, ask how far the queue is second: what is committed in between is known from both.
+        let live = queue.attach();
+        let cursor = Cursor::new(after, queue.committed());
+        Self {
+            queue,
+            store,
+            ends,
+            live,
+            cursor,
+            page_rows: PAGE_ROWS.0,
+            page: Vec::new(),
+        }
+    }
+
+    /// The messages with this topic, or all, until the subscription is ended from outside.
+    pub fn messages(
+        self,
+        topic: Option<String>,
+    ) -> impl Stream<Item = Result<EncodedMessage, Error>> {
+        let topic: Option<Arc<str>> = topic.map(Arc::from);
+        stream::try_unfold(self, async |mut subscription: Self| {
+            let next = subscription.next().await?;
+            Ok::<_, Error>(Some((next, subscription)))
+        })
+        .map_ok(move |(batch, skip)| {
+            let topic = topic.clone();
+            let matching =
+                (skip..batch.len()).filter_map(move |index| batch.message(index, topic.as_deref()));
+            stream::iter(matching.map(Ok))
+        })
+        .try_flatten()
+        .fuse()
+    }
+
+    /// The next batch, and how many of its first messages to skip.
+    async fn next(&mut self) -> Result<(Arc<Batch>, usize), Error> {
+        loop {
+            if let Some(batch) = self.page.pop() {
+                if let Some(skip) = self.cursor.take(batch.first_seq(), batch.last_seq(), true) {
+                    return Ok((Arc::new(batch), skip));
+                }
+            } else if self.cursor.is_behind() {
+                self.read_page().await?;
+            } else if let Some(batch) = self.receive().await?
+                && let Some(skip) = self.cursor.take(batch.first_seq(), batch.last_seq(), false)
+            {
+                return Ok((batch, skip));
+            }
+        }
+    }
+
+    async fn read_page(&mut self) -> Result<(), Error> {
+        // What was committed before the page is read, is in it.
+        let stored = self.cursor.stored;
+        let read =
+            self.store
+                .read_page(self.queue.id, self.cursor.sent, self.page_rows, PAGE_BYTES);
+        let page = tokio::select! {
+            biased;
+            error = ended(&self.queue, &self.ends) => return Err(error),
+            page = read => page?,
+        };
+        let rows = page.batches.len() as i64;
+        self.page
+            .extend(page.batches.iter().rev().map(Batch::from_stored));
+        if page.is_last {
+            // Skips what has expired at the end; in front of a batch, taking the batch does.
+            if self.page.is_empty() {
+                self.cursor.reached_end(stored);
+            }
+        } else {
+            // Rows are cheap to ask for where they are small, and not where they are large.
+            let wanted = if rows < self.page_rows {
+                rows * 2
+            } else {
+                rows * 4
+            };
+            self.page_rows = wanted.clamp(PAGE_ROWS.0, PAGE_ROWS.1);
+        }
+        Ok(())
+    }
+
+    /// The next batch of the feed, or `None` if the feed went on without this subscription.
+    async fn receive(&mut self) -> Result<Option<Arc<Batch>>, Error> {
+        let received = tokio::select! {
+            biased;
+            error = ended(&self.queue, &self.ends) => return Err(error),
+            received = self.live.recv() => received,
+        };
+        match received {
+            Ok(pointer) => {
+                let batch = pointer.upgrade();
+                if batch.is_none() {
+                    self.cursor.lagged(self.queue.committed());
+                }
+                Ok(batch)
+            }
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                self.cursor.lagged(self.queue.committed());
+                Ok(None)
+            }
+            Err(broadcast::error::RecvError::Closed) => Err(self.queue.not_owner()),
+        }
+    }
+}
+
+/// Waits for what ends a subscription from outside.
+async fn ended(queue: &Queue, ends: &Ends) -> Error {
+    tokio::select! {
+        biased;
+        () = ends.subscribed.deleted.cancelled() => Error::ChannelNotFound(ends.subscribed.channel),
+        () = queue.lost().cancelled() => queue.not_owner(),
+        () = ends.stopping.cancelled() => Error::Stopping,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_subscription_that_starts_at_the_end_is_live_at_once() {
+        assert!(!Cursor::new(7, 7).is_behind());
+        assert!(Cursor::new(6, 7).is_behind());
+    }
+
+    #[test]
+    fn a_batch_in_which_the_client_left_off_is_cut() {
+        let mut cursor = Cursor::new(5, 5);
+        assert_eq!(cursor.take(4, 9, false), Some(2));
+        assert_eq!(cursor.take(4, 9, false), None);
+        assert_eq!(cursor.take(10, 10, false), Some(0));
+    }
+
+    /// What can happen to a subscription, in any order.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        /// The committer commits so many messages as a batch and sends it.
+        Commit(u8),
+        /// The subscription is polled once.
+        Poll,
+        /// The feed drops its oldest entries beyond so many.
+        Drop(u8),
+        /// The first batches expire, up to so many.
+        Expire(u8),
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        let event = prop_oneof![
+            4 => (1u8..5).prop_map(Event::Commit),
+            6 => Just(Event::Poll),
+            1 => (0u8..3).prop_map(Event::Drop),
+            1 => (1u8..3).prop_map(Event::Expire),
+        ];
+        prop::collection::vec(event, 1..120)
+    }
+
+    /// A queue whose database and feed are vectors, and a subscription that goes the way of `Subscription::next`.
+    struct Model {
+        batches: Vec<(i64, i64)>,
+        expired: usize,
+        feed: Vec<(i64, i64)>,
+        has_lagged: bool,
+        cursor: Cursor,
+        page: Vec<(i64, i64)>,
+        page_len: usize,
+        seen: Vec<i64>,
+    }
+
+    impl Model {
+        fn committed(&self) -> i64 {
+            self.batches.last().map_or(0, |batch| batch.1)
+        }
+
+        fn commit(&mut self, count: u8) {
+            let first = self.committed() + 1;
+            let batch = (first, first + i64::from(count) - 1);
+            self.batches.push(batch);
+            self.feed.push(batch);
+        }
+
+        /// Returns whether there was anything to do.
+        fn poll(&mut self) -> bool {
+            let (batch, from_database) = if let Some(batch) = self.page.pop() {
+                (batch, true)
+            } else if self.cursor.is_behind() {
+                let unread = self.batches[self.expired..]
+                    .iter()
+                    .filter(|batch| batch.1 > self.cursor.sent);
+                let found: Vec<_> = unread.copied().collect();
+                let is_last = found.len() <= self.page_len;
+                self.page = found.into_iter().take(self.page_len).rev().collect();
+                if is_last && self.page.is_empty() {
+                    self.cursor.reached_end(self.cursor.stored);
+                }
+                return true;
+            } else if std::mem::take(&mut self.has_lagged) {
+                self.cursor.lagged(self.committed());
+                return true;
+            } else if self.feed.is_empty() {
+                return false;
+            } else {
+                (self.feed.remove(0), false)
+            };
+            if let Some(skip) = self.cursor.take(batch.0, batch.1, from_database) {
+                self.seen.extend((batch.0..=batch.1).skip(skip));
+            }
+            true
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn each_sequence_comes_once_and_in_order_and_only_the_expired_are_missing(
+            before in 0u8..20, after in 0i64..25, page_len in 1usize..4, events in events(),
+        ) {
+            let mut model = Model {
+                batches: Vec::new(), expired: 0, feed: Vec::new(), has_lagged: false,
+                cursor: Cursor::new(0, 0), page: Vec::new(), page_len, seen: Vec::new(),
+            };
+            for _ in 0..before {
+                model.commit(2);
+            }
+            model.feed.clear();
+            model.cursor = Cursor::new(after, model.committed());
+            for event in events {
+                match event {
+                    Event::Commit(count) => model.commit(count),
+                    Event::Poll => { model.poll(); }
+                    Event::Drop(kept) => {
+                        let dropped = model.feed.len().saturating_sub(usize::from(kept));
+                        model.feed.drain(..dropped);
+                        model.has_lagged |= dropped > 0;
+                    }
+                    Event::Expire(count) => {
+                        model.expired = (model.expired + usize::from(count)).min(model.batches.len());
+                    }
+                }
+            }
+            while model.poll() {}
+            let expired_to = model.expired.checked_sub(1).map_or(0, |last| model.batches[last].1);
+            prop_assert!(model.seen.is_sorted_by(|a, b| a < b), "{:?}", model.seen);
+            let missing = (after + 1..=model.committed()).filter(|seq| !model.seen.contains(seq));
+            for seq in missing {
+                prop_assert!(seq <= expired_to, "{seq} is missing, expired to {expired_to}");
+            }
+            prop_assert!(model.seen.iter().all(|seq| *seq > after));
+        }
+    }
+}
