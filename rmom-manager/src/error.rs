@@ -1,0 +1,71 @@
+//! What a request can come to, apart from success: free of HTTP, which is added in [`rest`](crate::rest) at last.
+
+use protos::names::InvalidName;
+use storage::MomAddress;
+use uuid::Uuid;
+
+use crate::database::DatabaseError;
+
+/// Why a request is refused. The text is for the client.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A label or topic is not legal.
+    #[error("{0}")]
+    InvalidName(#[from] InvalidName),
+    /// A channel id is not a UUID.
+    #[error(
+        "the channel id {0:?} is not a UUID; legal is what PUT /queues/<label>/channels/<topic> answers as \"id\""
+    )]
+    InvalidChannelId(String),
+    /// There is no such queue.
+    #[error("there is no queue {0:?}; GET /queues lists those there are")]
+    QueueNotFound(String),
+    /// There is no such channel.
+    #[error("there is no channel {0}; GET /channels lists those there are")]
+    ChannelNotFound(Uuid),
+    /// There is a queue of that label already.
+    #[error(
+        "there is a queue {0:?} already; labels are unique and upper case counts as lower case"
+    )]
+    QueueExists(String),
+    /// No MoM takes a queue.
+    #[error("no MoM is up to take a queue; try again when one is, GET /moms lists them")]
+    NoMomUp,
+    /// A queue has no owner.
+    #[error(
+        "no MoM serves the queue {0:?} at the moment; try again when one is up, GET /moms lists them"
+    )]
+    NoOwner(String),
+    /// The database did not answer, or answered what only a bug explains. The cause is for the log.
+    #[error("{}", database_text(.0))]
+    Database(#[from] DatabaseError),
+}
+
+fn database_text(error: &DatabaseError) -> &'static str {
+    if error.is_outage() {
+        "the database is not available; try again later"
+    } else {
+        "the manager has a fault; its log has the cause"
+    }
+}
+
+/// Why a MoM did not do what it was asked to do.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MomError {
+    /// It could not be reached or did not answer in time: whether it did it is not known.
+    #[error("the MoM {address} did not answer: {cause}")]
+    Silent {
+        /// The MoM.
+        address: MomAddress,
+        /// What the transport says.
+        cause: String,
+    },
+    /// It answered that it does not.
+    #[error("the MoM {address} refused: {status}")]
+    Refused {
+        /// The MoM.
+        address: MomAddress,
+        /// Code and text.
+        status: String,
+    },
+}

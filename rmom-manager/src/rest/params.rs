@@ -1,0 +1,43 @@
+//! Parts of paths. A handler takes each as a `Result`, so that a part that is not legal is told what would be.
+
+use protos::names;
+use rocket::request::FromParam;
+use uuid::Uuid;
+
+use crate::error::Error;
+
+/// The label of a queue, in lower case.
+pub(super) struct Label(pub(super) String);
+
+impl FromParam<'_> for Label {
+    type Error = Error;
+
+    fn from_param(given: &str) -> Result<Self, Error> {
+        Ok(Self(names::label(given)?))
+    }
+}
+
+/// A topic, in lower case; `None` for none.
+pub(super) struct Topic(pub(super) Option<String>);
+
+impl FromParam<'_> for Topic {
+    type Error = Error;
+
+    fn from_param(given: &str) -> Result<Self, Error> {
+        Ok(Self(names::topic(given)?))
+    }
+}
+
+/// The id of a channel.
+pub(super) struct ChannelId(pub(super) Uuid);
+
+impl FromParam<'_> for ChannelId {
+    type Error = Error;
+
+    fn from_param(given: &str) -> Result<Self, Error> {
+        let id = Uuid::try_parse(given);
+        // Long nonsense is not sent back in full.
+        let shown = || given.chars().take(64).collect();
+        Ok(Self(id.map_err(|_| Error::InvalidChannelId(shown()))?))
+    }
+}

@@ -1,0 +1,184 @@
+//! The surface without a database: what is refused before one is needed, and what happens when there is none.
+
+use figment::providers::{Format, Toml};
+use figment::{Figment, Profile};
+use protos::codes;
+use rocket::http::{Header, Method};
+use rocket::local::asynchronous::{Client, LocalResponse};
+use rocket::serde::json::Value;
+
+use super::*;
+
+/// A surface whose database refuses connections: nothing listens on port 1.
+async fn client() -> Client {
+    let toml = "[default]\ncli_colors = false\nlog_level = \"off\"\n[default.databases.rmom_manager]\n\
+        url = \"postgresql://nobody@127.0.0.1:1/x\"\nconnect_timeout = 1\n";
+    let settings =
+        Settings::read(Figment::from(Toml::string(toml).nested()), Profile::Default).unwrap();
+    let manager = Arc::new(Manager::new(&settings));
+    Client::untracked(build(&settings, manager)).await.unwrap()
+}
+
+async fn problem(response: LocalResponse<'_>, status: u16, code: &str) -> Value {
+    let request = format!("{} {}", response.status(), code);
+    assert_eq!(response.status().code, status, "{request}");
+    let content_type = response.content_type().unwrap().to_string();
+    assert_eq!(content_type, "application/problem+json", "{request}");
+    let problem: Value = response.into_json().await.unwrap();
+    assert_eq!(problem["status"], status);
+    assert_eq!(problem["code"], code, "{problem}");
+    assert_eq!(problem["type"], "about:blank");
+    assert!(problem["title"].is_string() && problem["detail"].is_string());
+    problem
+}
+
+#[rocket::async_test]
+async fn status_needs_no_database() {
+    let client = client().await;
+    let response = client.get("/status").dispatch().await;
+    assert_eq!(response.into_string().await.as_deref(), Some("Ok"));
+    let response = client.head("/status").dispatch().await;
+    assert_eq!(response.status().code, 200);
+    assert!(
+        response
+            .into_string()
+            .await
+            .is_none_or(|body| body.is_empty())
+    );
+}
+
+#[rocket::async_test]
+async fn a_label_that_is_not_legal_is_told_what_is() {
+    let client = client().await;
+    let long = format!("/queues/{}", "x".repeat(256));
+    for (method, path) in [
+        (Method::Post, "/queues/a%20b"),
+        (Method::Get, "/queues/a%00b"),
+        (Method::Get, "/queues/a%FFb"),
+        (Method::Get, "/queues/%"),
+        (Method::Get, "/queues/a%2Fb"),
+        (Method::Get, "/queues/a%0Ab"),
+        (Method::Delete, "/queues/caf%C3%A9"),
+        (Method::Post, "/queues/__NONE__"),
+        (Method::Get, "/queues/%25/topics"),
+        (Method::Get, "/queue/%25/topics"),
+        (Method::Put, "/queues/%25/channels/x"),
+        (Method::Post, long.as_str()),
+    ] {
+        let response = client.req(method, path).dispatch().await;
+        let problem = problem(response, 400, codes::INVALID_LABEL).await;
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("legal are 1 to 255"), "{path}: {detail}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_topic_that_is_not_legal_is_told_what_is() {
+    let client = client().await;
+    for path in ["/queues/a/channels/b%20c", "/queues/a/channels/%00"] {
+        let response = client.put(path).dispatch().await;
+        problem(response, 400, codes::INVALID_TOPIC).await;
+    }
+}
+
+#[rocket::async_test]
+async fn a_channel_id_that_is_no_uuid_is_told_so() {
+    let client = client().await;
+    let long = format!("/channels/{}", "x".repeat(10_000));
+    for path in ["/channels/7", "/channels/%FF", long.as_str()] {
+        for method in [Method::Get, Method::Delete] {
+            let response = client.req(method, path).dispatch().await;
+            let problem = problem(response, 400, codes::INVALID_CHANNEL_ID).await;
+            assert!(problem["detail"].as_str().unwrap().len() < 300);
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn an_empty_part_is_not_skipped() {
+    let client = client().await;
+    for (method, path) in [
+        (Method::Get, "/queues//topics"),
+        (Method::Get, "/queue//topics"),
+        (Method::Delete, "/queues//a"),
+        (Method::Put, "/queues//channels/x"),
+    ] {
+        let response = client.req(method, path).dispatch().await;
+        let problem = problem(response, 400, codes::MALFORMED_REQUEST).await;
+        assert!(problem["detail"].as_str().unwrap().contains("empty part"));
+    }
+}
+
+#[rocket::async_test]
+async fn unknown_paths_are_not_found() {
+    let client = client().await;
+    for path in ["/", "/nope", "/queues/a/b", "/queue/a", "/channels/1/2"] {
+        let response = client.get(path).dispatch().await;
+        problem(response, 404, codes::ROUTE_NOT_FOUND).await;
+    }
+}
+
+#[rocket::async_test]
+async fn a_method_that_a_path_does_not_have_is_told_those_that_it_has() {
+    let client = client().await;
+    for (method, path, allowed) in [
+        (Method::Post, "/queues", "GET, HEAD"),
+        (Method::Patch, "/queues/a", "DELETE, GET, HEAD, POST"),
+        (Method::Put, "/queue/a/topics", "GET, HEAD"),
+        (Method::Get, "/queues/a/channels/b", "PUT"),
+        (Method::Options, "/channels/x", "DELETE, GET, HEAD"),
+        (Method::Delete, "/status", "GET, HEAD"),
+    ] {
+        let response = client.req(method, path).dispatch().await;
+        let allow = response.headers().get_one("Allow").map(str::to_owned);
+        assert_eq!(allow.as_deref(), Some(allowed), "{method} {path}");
+        problem(response, 405, codes::METHOD_NOT_ALLOWED).await;
+    }
+}
+
+#[rocket::async_test]
+async fn an_announced_body_that_is_too_large_is_refused() {
+    let client = client().await;
+    let request = client.post("/queues/a");
+    let request = request.header(Header::new("Content-Length", "1048577"));
+    problem(request.dispatch().await, 413, codes::BODY_TOO_LARGE).await;
+}
+
+#[rocket::async_test]
+async fn without_a_database_all_else_is_unavailable() {
+    let client = client().await;
+    let id = Uuid::nil();
+    for (method, path) in [
+        (Method::Get, "/queues".to_owned()),
+        (Method::Get, "/queues/a".to_owned()),
+        (Method::Post, "/queues/a".to_owned()),
+        (Method::Delete, "/queues/a".to_owned()),
+        (Method::Get, "/queue/a/topics".to_owned()),
+        (Method::Put, "/queues/a/channels/__none__".to_owned()),
+        (Method::Get, "/channels".to_owned()),
+        (Method::Get, format!("/channels/{id}")),
+        (Method::Delete, format!("/channels/{id}")),
+        (Method::Get, "/moms".to_owned()),
+    ] {
+        let response = client.req(method, path.clone()).dispatch().await;
+        assert!(
+            response.headers().get_one("Retry-After").is_some(),
+            "{path}"
+        );
+        problem(response, 503, codes::DATABASE_UNAVAILABLE).await;
+    }
+}
+
+#[rocket::async_test]
+async fn what_is_a_fault_of_ours_says_no_more_than_that() {
+    let refused = || crate::database::DatabaseError::Answered(storage::Error::AlreadyExists);
+    let problem =
+        rocket::serde::json::serde_json::to_value(Problem::from(&Error::Database(refused())))
+            .unwrap();
+    assert_eq!(problem["status"], 500);
+    assert_eq!(problem["code"], codes::INTERNAL);
+    assert_eq!(
+        problem["detail"],
+        "the manager has a fault; its log has the cause"
+    );
+}

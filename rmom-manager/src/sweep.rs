@@ -1,0 +1,49 @@
+//! Deletes expired messages, a bounded number at a time.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use tracing::{debug, error};
+
+use crate::Manager;
+
+/// Batches that one statement deletes at the most.
+const CHUNK: i64 = 256;
+
+/// Sweeps for ever: chunk after chunk while there is a full one, then after a pause again.
+///
+/// Several managers may sweep at once: each skips what another has locked.
+pub async fn run(manager: &Manager, period: Duration) -> Infallible {
+    loop {
+        while sweep(manager).await {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(period).await;
+    }
+}
+
+/// Deletes one chunk. Returns whether there is likely more.
+pub async fn sweep(manager: &Manager) -> bool {
+    let database = &manager.database;
+    match database
+        .run_long(database.store().sweep_expired(CHUNK))
+        .await
+    {
+        Ok(swept) => {
+            if swept.batches > 0 {
+                debug!(
+                    batches = swept.batches,
+                    messages = swept.messages,
+                    "deleted expired messages"
+                );
+            }
+            swept.batches >= CHUNK
+        }
+        Err(error) => {
+            if !error.is_outage() {
+                error!("cannot delete expired messages: {error}");
+            }
+            false
+        }
+    }
+}

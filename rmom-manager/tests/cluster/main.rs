@@ -1,0 +1,7 @@
+//! The manager in a real cluster: real PostgreSQL, real MoMs, real processes and sockets.
+
+mod database;
+mod failover;
+mod process;
+mod rest;
+mod support;
