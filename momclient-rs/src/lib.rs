@@ -1,0 +1,72 @@
+//! What a Rust program holds of rusty-mom: [`MoMClient`] administers queues and channels through the manager,
+//! [`Pusher`] pushes to a queue, [`Subscriber`] receives what a channel sees.
+//!
+//! Administration is REST and goes to the manager; pushes and subscriptions are gRPC and go to the MoM that hosts the
+//! queue, without the manager. A push that returned `Ok` is committed, and a subscriber receives every committed
+//! message that its channel sees, in order and each once, across failures and moves.
+//!
+//! ```no_run
+//! use momclient::{Error, MoMClient};
+//!
+//! # async fn example() -> Result<(), Error> {
+//! let client = MoMClient::new(["http://127.0.0.1:8082"])?;
+//! client.create_queue("news").await?;
+//! let channel = client.create_channel("news", None).await?;
+//!
+//! let pusher = client.pusher("news").await?;
+//! let receipt = pusher.push("It rains.", Some("weather")).await?;
+//!
+//! let mut subscriber = client.subscribe(&channel.id).await?;
+//! let message = subscriber.next().await.expect("it does not end by itself")?;
+//! assert_eq!((message.id, message.seq), (receipt.id, receipt.seq));
+//! assert_eq!(message.content, "It rains.");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Many pushes at once
+//!
+//! A push waits for a commit, and a MoM commits everything that waits at once: throughput comes from pushes in flight.
+//! Clones of a pusher share its connections.
+//!
+//! ```no_run
+//! # async fn example(client: momclient::MoMClient) -> Result<(), momclient::Error> {
+//! use futures_util::{StreamExt, TryStreamExt, stream};
+//!
+//! let pusher = client.pusher("news").await?;
+//! let receipts: Vec<_> = stream::iter(0..10_000)
+//!     .map(|n| {
+//!         let pusher = pusher.clone();
+//!         async move { pusher.push(n.to_string(), None).await }
+//!     })
+//!     .buffered(256)
+//!     .try_collect()
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Going on where one left off
+//!
+//! A program that must not miss a message across its own restarts keeps the last sequence that it has dealt with and
+//! gives it to [`MoMClient::subscribe_after`]. Messages that the queue no longer retains by then are not received.
+//!
+//! # Errors
+//!
+//! [`Error`] has a variant for each thing that a caller may do differently and [`Error::code`] for finer distinctions.
+//! There is no TLS yet: urls are `http://`.
+
+mod backoff;
+mod client;
+mod error;
+mod link;
+mod manager;
+mod pusher;
+mod subscriber;
+
+pub use bytes::Bytes;
+pub use client::{Channel, MoMClient, MoMClientBuilder, MoMInfo};
+pub use error::{Error, Reason};
+pub use pusher::{Pusher, PusherBuilder, Receipt};
+pub use subscriber::{Message, Subscriber, SubscriberBuilder};
+pub use uuid::Uuid;

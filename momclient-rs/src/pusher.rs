@@ -1,0 +1,444 @@
+//! [`Pusher`]: pushes to one queue, wherever it is hosted.
+//!
+//! A push goes from here as one gRPC call to the MoM that hosts the queue, and its answer comes when PostgreSQL has
+//! committed the message. When that MoM fails or the queue moves, all pushes of a pusher wait for one look-up at the
+//! manager and go on at the new place.
+
+use std::future::IntoFuture;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::backoff::Backoff;
+use crate::client::MoMClient;
+use crate::error::{Error, Failure, Reason};
+use crate::link::{Address, MoM};
+use crate::manager::invalid_setting;
+
+/// A push without an answer for this long asks the manager whether its queue has moved; if not, it keeps waiting. This
+/// is how pushes leave a frozen MoM, which breaks no connection.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Pushes at one queue. Cheap to clone, and meant to be used by many tasks at once: their pushes share the pusher's
+/// connections and are committed together by the MoM.
+///
+/// # Outcomes
+///
+/// `Ok` means that the message is committed. [`Error::OutcomeUnknown`] means that it may be; any other error means
+/// that it is not and will not be.
+///
+/// Until its deadline (10 s by default), a push is tried again after everything that may pass: the queue moves, the
+/// MoM restarts, there is no room. When a connection breaks before the answer, the message may have been committed
+/// all the same, and **trying again may make a second message** with another id and sequence. A caller that cannot
+/// bear this switches it off with [`PusherBuilder::retry_unknown`] and decides itself. A push whose future is dropped
+/// before it is done has an unknown outcome too.
+#[derive(Clone, Debug)]
+pub struct Pusher {
+    shared: Arc<Shared>,
+}
+
+/// What a committed message is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Receipt {
+    /// Unique for ever.
+    pub id: Uuid,
+    /// Place in the queue.
+    pub seq: i64,
+}
+
+/// Options of a [`Pusher`]; await it to have the queue looked up and the MoM connected.
+#[derive(Clone, Debug)]
+#[must_use = "a pusher comes about when its builder is awaited"]
+pub struct PusherBuilder {
+    client: MoMClient,
+    queue: String,
+    connections: usize,
+    in_flight: usize,
+    deadline: Duration,
+    retry_unknown: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    options: PusherBuilder,
+    route: watch::Sender<Arc<Route>>,
+    /// Held by the one push that looks the queue up for all.
+    look_up: Semaphore,
+    in_flight: Semaphore,
+}
+
+/// The outcome of the latest look-up. Its generation tells a push whether somebody has looked since it failed.
+#[derive(Debug)]
+struct Route {
+    generation: u64,
+    link: Result<Arc<Link>, Error>,
+    /// The last address known, which serves while no manager answers.
+    address: Option<Address>,
+}
+
+#[derive(Debug)]
+struct Link {
+    address: Address,
+    connections: Vec<MoM>,
+    turn: AtomicUsize,
+}
+
+impl PusherBuilder {
+    pub(crate) fn new(client: MoMClient, queue: &str) -> Self {
+        let deadline = client.deadline();
+        Self {
+            client,
+            queue: queue.to_owned(),
+            connections: 1,
+            in_flight: 1024,
+            deadline,
+            retry_unknown: true,
+        }
+    }
+
+    /// How many HTTP/2 connections pushes are spread over, 1 to 64. One is enough until a core is busy with it.
+    /// Default: 1.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// How many pushes may wait for their answers at a time, 1 to 65,536; further ones wait for their turn. Default:
+    /// 1,024.
+    pub fn in_flight(mut self, in_flight: usize) -> Self {
+        self.in_flight = in_flight;
+        self
+    }
+
+    /// How long a push is tried, waiting for its turn included. Default: the client's deadline.
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Whether a push is tried again when it is not known whether the message was committed. True makes the message
+    /// arrive, maybe twice; false returns [`Error::OutcomeUnknown`] instead. Default: true.
+    pub fn retry_unknown(mut self, retry_unknown: bool) -> Self {
+        self.retry_unknown = retry_unknown;
+        self
+    }
+
+    async fn open(self) -> Result<Pusher, Error> {
+        if !(1..=64).contains(&self.connections) {
+            return Err(invalid_setting(format!(
+                "connections is {}; legal is 1 to 64",
+                self.connections
+            )));
+        }
+        if !(1..=65_536).contains(&self.in_flight) {
+            return Err(invalid_setting(format!(
+                "in_flight is {}; legal is 1 to 65536",
+                self.in_flight
+            )));
+        }
+        let deadline = Instant::now() + self.deadline;
+        let none_yet = Error::Unavailable(Reason::new(
+            "mom_unreachable",
+            "the queue has not been looked up yet",
+        ));
+        let route = Route {
+            generation: 0,
+            link: Err(none_yet),
+            address: None,
+        };
+        let shared = Shared {
+            in_flight: Semaphore::new(self.in_flight),
+            look_up: Semaphore::new(1),
+            route: watch::Sender::new(Arc::new(route)),
+            options: self,
+        };
+        let mut backoff = Backoff::default();
+        loop {
+            let seen = shared.current();
+            let route = timeout_at(deadline, shared.renew(seen.generation, true))
+                .await
+                .unwrap_or(seen);
+            match &route.link {
+                Ok(_) => {
+                    return Ok(Pusher {
+                        shared: Arc::new(shared),
+                    });
+                }
+                Err(error) if error.is_transient() && backoff.pause(Some(deadline)).await => {}
+                Err(error) => return Err(error.clone()),
+            }
+        }
+    }
+}
+
+impl IntoFuture for PusherBuilder {
+    type Output = Result<Pusher, Error>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.open())
+    }
+}
+
+impl Pusher {
+    /// Pushes one message and waits until it is committed.
+    ///
+    /// Content is at most 1 MiB unless the MoM is configured otherwise. Channels with a topic see only what is pushed
+    /// with that topic.
+    pub async fn push(
+        &self,
+        content: impl Into<Bytes>,
+        topic: Option<&str>,
+    ) -> Result<Receipt, Error> {
+        self.shared
+            .push(content.into(), topic.unwrap_or(protos::NO_TOPIC))
+            .await
+    }
+
+    /// The label of the queue, as it was given.
+    pub fn queue(&self) -> &str {
+        &self.shared.options.queue
+    }
+}
+
+impl Shared {
+    async fn push(&self, content: Bytes, topic: &str) -> Result<Receipt, Error> {
+        let deadline = Instant::now() + self.options.deadline;
+        let Ok(turn) = timeout_at(deadline, self.in_flight.acquire()).await else {
+            let detail = format!(
+                "{} pushes were in flight until the deadline",
+                self.options.in_flight
+            );
+            return Err(Error::Overloaded(Reason::new("in_flight_limit", detail)));
+        };
+        let _turn = turn.expect("the semaphore is never closed");
+
+        let mut backoff = Backoff::default();
+        let mut looked_up = false;
+        let mut unknown: Option<Reason> = None;
+        let mut route = self.current();
+        if route.link.is_err() {
+            // The outcome of an old look-up says nothing about now.
+            looked_up = true;
+            let renewed = timeout_at(deadline, self.renew(route.generation, true)).await;
+            route = renewed.map_err(|_| {
+                let detail = "the queue was not looked up until the deadline";
+                Error::ManagerUnreachable(Reason::new("manager_unreachable", detail))
+            })?;
+        }
+        loop {
+            let failure = match &route.link {
+                Ok(link) => match self.attempt(&route, link, &content, topic, deadline).await {
+                    Ok(receipt) => return Ok(receipt),
+                    Err(failure) => failure,
+                },
+                Err(error) => Failure::of_look_up(error),
+            };
+            let last = match failure {
+                Failure::Final(error) => return Err(conclude(error, unknown)),
+                Failure::Full(reason) => {
+                    if backoff.pause(Some(deadline)).await {
+                        route = self.current();
+                        continue;
+                    }
+                    return Err(conclude(Error::Overloaded(reason), unknown));
+                }
+                Failure::Elsewhere(reason) => Error::Unavailable(reason),
+                Failure::Unknown(reason) if self.options.retry_unknown => {
+                    unknown = Some(reason.clone());
+                    Error::OutcomeUnknown(reason)
+                }
+                Failure::Unknown(reason) => return Err(Error::OutcomeUnknown(reason)),
+            };
+            // The first look-up follows at once, since the queue has probably moved; each later one after a pause.
+            if looked_up && !backoff.pause(Some(deadline)).await {
+                return Err(conclude(last, unknown));
+            }
+            looked_up = true;
+            match timeout_at(deadline, self.renew(route.generation, true)).await {
+                Ok(renewed) => route = renewed,
+                Err(_) => return Err(conclude(last, unknown)),
+            }
+        }
+    }
+
+    /// One call to the MoM, given up only at the deadline or when the manager says that the queue is elsewhere now.
+    async fn attempt(
+        &self,
+        route: &Route,
+        link: &Link,
+        content: &Bytes,
+        topic: &str,
+        deadline: Instant,
+    ) -> Result<Receipt, Failure> {
+        let request = protos::Push {
+            content: content.clone(),
+            topic: topic.to_owned(),
+            queue_label: self.options.queue.clone(),
+        };
+        let mut mom = link.next();
+        let mut call = pin!(mom.push_to_queue(request));
+        let mut generation = route.generation;
+        loop {
+            let wake = deadline.min(Instant::now() + PATIENCE);
+            if let Ok(answer) = timeout_at(wake, &mut call).await {
+                return receipt(answer?.get_ref());
+            }
+            if wake == deadline {
+                let detail = format!(
+                    "the MoM at {} did not answer until the deadline",
+                    link.address
+                );
+                return Err(Failure::Unknown(Reason::new("outcome_unknown", detail)));
+            }
+            let Ok(renewed) = timeout_at(deadline, self.renew(generation, false)).await else {
+                continue;
+            };
+            generation = renewed.generation;
+            if let Ok(now) = &renewed.link
+                && now.address != link.address
+            {
+                let detail = format!(
+                    "the MoM at {} did not answer, and the queue has moved",
+                    link.address
+                );
+                return Err(Failure::Unknown(Reason::new("outcome_unknown", detail)));
+            }
+        }
+    }
+
+    fn current(&self) -> Arc<Route> {
+        self.route.borrow().clone()
+    }
+
+    /// The route after the generation that disappointed: looked up now, unless another push has done it meanwhile.
+    ///
+    /// The outcome counts for all, also when it is an error: a thousand failing pushes ask the manager once.
+    async fn renew(&self, seen: u64, broken: bool) -> Arc<Route> {
+        let _permit = self
+            .look_up
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
+        let current = self.current();
+        if current.generation != seen {
+            return current;
+        }
+        let (link, address) = self.look_up(&current, broken).await;
+        let route = Arc::new(Route {
+            generation: seen + 1,
+            link,
+            address,
+        });
+        if let Err(error) = &route.link {
+            tracing::debug!(queue = self.options.queue, %error, "the queue cannot be reached");
+        }
+        self.route.send_replace(route.clone());
+        route
+    }
+
+    async fn look_up(
+        &self,
+        current: &Route,
+        broken: bool,
+    ) -> (Result<Arc<Link>, Error>, Option<Address>) {
+        let found = self
+            .options
+            .client
+            .address_of_queue(&self.options.queue)
+            .await;
+        let address = match (found, &current.address) {
+            (Ok(address), _) => address,
+            // The data path needs no manager: while none answers, the MoM known last is the best guess, and a MoM
+            // that has lost the queue refuses.
+            (Err(Error::ManagerUnreachable(_)), Some(address)) => address.clone(),
+            (Err(error), _) => return (Err(error), current.address.clone()),
+        };
+        if let Ok(link) = &current.link
+            && !broken
+            && link.address == address
+        {
+            return (Ok(link.clone()), Some(address));
+        }
+        let timeout = self.options.client.connect_timeout();
+        (
+            Link::connect(address.clone(), self.options.connections, timeout).await,
+            Some(address),
+        )
+    }
+}
+
+impl Link {
+    async fn connect(
+        address: Address,
+        count: usize,
+        timeout: Duration,
+    ) -> Result<Arc<Self>, Error> {
+        let mut connections = Vec::with_capacity(count);
+        for _ in 0..count {
+            connections.push(address.connect(timeout).await.map_err(Error::Unavailable)?);
+        }
+        Ok(Arc::new(Self {
+            address,
+            connections,
+            turn: AtomicUsize::new(0),
+        }))
+    }
+
+    /// A handle of one of the connections, in turn.
+    fn next(&self) -> MoM {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.connections[turn % self.connections.len()].clone()
+    }
+}
+
+impl Failure {
+    /// What a failed look-up means for a push, which nothing was sent for.
+    fn of_look_up(error: &Error) -> Self {
+        match error {
+            Error::Unavailable(reason)
+            | Error::ManagerUnreachable(reason)
+            | Error::Overloaded(reason)
+            | Error::OutcomeUnknown(reason) => Self::Elsewhere(reason.clone()),
+            other => Self::Final(other.clone()),
+        }
+    }
+}
+
+/// The error of the whole push: one attempt whose outcome is not known makes that of the push unknown, whatever the
+/// later ones were told.
+fn conclude(last: Error, unknown: Option<Reason>) -> Error {
+    match unknown {
+        None => last,
+        Some(earlier) => Error::OutcomeUnknown(Reason::new(
+            earlier.code().to_owned(),
+            format!("{}; a later attempt: {}", earlier.detail(), last.detail()),
+        )),
+    }
+}
+
+fn receipt(answer: &protos::PushOkResponse) -> Result<Receipt, Failure> {
+    match Uuid::try_parse(&answer.id) {
+        Ok(id) => Ok(Receipt {
+            id,
+            seq: answer.seq,
+        }),
+        Err(error) => {
+            let detail = format!(
+                "the message was accepted under {:?}, which is no UUID: {error}",
+                answer.id
+            );
+            Err(Failure::Final(Error::Unexpected(Reason::new(
+                "unexpected_answer",
+                detail,
+            ))))
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Messages from pushers to subscribers while nothing fails.
+
+mod support;
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use momclient::{Error, Uuid};
+use support::{client_of, receive_until};
+use testkit::Cluster;
+
+#[tokio::test]
+async fn pushes_of_many_at_once_come_once_and_in_order() {
+    const MESSAGES: i64 = 2_000;
+    let cluster = Cluster::start(1, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let channel = client.create_channel("news", None).await.unwrap();
+    let mut subscriber = client.subscribe(&channel.id).await.unwrap();
+
+    let pusher = client.pusher("news").connections(3).await.unwrap();
+    let pushed: HashMap<Uuid, (i64, String)> = stream::iter(0..MESSAGES)
+        .map(|n| {
+            let pusher = pusher.clone();
+            async move {
+                let receipt = pusher.push(n.to_string(), None).await?;
+                Ok::<_, Error>((receipt.id, (receipt.seq, n.to_string())))
+            }
+        })
+        .buffer_unordered(128)
+        .try_collect()
+        .await
+        .unwrap();
+
+    let messages = receive_until(&mut subscriber, MESSAGES).await;
+    let seqs: Vec<_> = messages.iter().map(|message| message.seq).collect();
+    assert_eq!(seqs, (1..=MESSAGES).collect::<Vec<_>>());
+    for message in messages {
+        let (seq, content) = &pushed[&message.id];
+        assert_eq!(
+            (message.seq, message.content.as_ref()),
+            (*seq, content.as_bytes())
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_channel_with_a_topic_sees_that_topic_and_one_without_sees_all() {
+    let cluster = Cluster::start(1, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let pusher = client.pusher("news").await.unwrap();
+    for topic in [Some("sports"), None, Some("weather"), Some("SPORTS")] {
+        pusher.push("x", topic).await.unwrap();
+    }
+    let last = pusher.push("last", Some("sports")).await.unwrap();
+
+    let mut topics = Vec::new();
+    for channel_topic in [Some("sports"), None] {
+        let channel = client.create_channel("news", channel_topic).await.unwrap();
+        let mut subscriber = client.subscribe(&channel.id).await.unwrap();
+        let messages = receive_until(&mut subscriber, last.seq).await;
+        assert_eq!(messages.last().unwrap().id, last.id);
+        topics.push(
+            messages
+                .into_iter()
+                .map(|message| message.topic)
+                .collect::<Vec<_>>(),
+        );
+    }
+    let [sports, weather] = ["sports", "weather"].map(|topic| Some(topic.to_owned()));
+    assert_eq!(topics[0], [sports.clone(), sports.clone(), sports.clone()]);
+    assert_eq!(
+        topics[1],
+        [sports.clone(), None, weather, sports.clone(), sports]
+    );
+}
+
+#[tokio::test]
+async fn a_subscriber_goes_on_after_the_sequence_it_names() {
+    let cluster = Cluster::start(1, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let channel = client.create_channel("news", None).await.unwrap();
+    let pusher = client.pusher("news").await.unwrap();
+    for n in 0..10 {
+        pusher.push(vec![n], None).await.unwrap();
+    }
+    let subscriber = client.subscribe_after(&channel.id, 7).await.unwrap();
+    // The same through the trait.
+    let messages: Vec<_> = subscriber.take(3).try_collect().await.unwrap();
+    let contents: Vec<_> = messages.iter().map(|message| message.content[0]).collect();
+    assert_eq!(contents, [7, 8, 9]);
+}
+
+#[tokio::test]
+async fn what_was_deleted_ends_its_subscribers_and_refuses_pushes() {
+    let cluster = Cluster::start(1, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let first = client.create_channel("news", None).await.unwrap();
+    let second = client.create_channel("news", None).await.unwrap();
+    let pusher = client.pusher("news").await.unwrap();
+    let mut of_first = client.subscribe(&first.id).await.unwrap();
+    let mut of_second = client.subscribe(&second.id).await.unwrap();
+
+    client.delete_channel(&first.id).await.unwrap();
+    let ended = of_first.next().await;
+    assert!(
+        matches!(ended, Some(Err(Error::ChannelNotFound(_)))),
+        "{ended:?}"
+    );
+    assert!(of_first.next().await.is_none());
+
+    let receipt = pusher.push("still there", None).await.unwrap();
+    assert_eq!(of_second.next().await.unwrap().unwrap().id, receipt.id);
+
+    client.delete_queue("news").await.unwrap();
+    let ended = of_second.next().await;
+    assert!(
+        matches!(ended, Some(Err(Error::ChannelNotFound(_)))),
+        "{ended:?}"
+    );
+    let error = pusher.push("too late", None).await.unwrap_err();
+    assert!(matches!(error, Error::QueueNotFound(_)), "{error}");
+
+    // A queue that comes again under the same label is served by the same pusher.
+    client.create_queue("news").await.unwrap();
+    pusher.push("again", None).await.unwrap();
+}

@@ -1,0 +1,179 @@
+//! Pushers and subscribers while MoMs and managers die under them.
+
+mod support;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::{StreamExt, stream};
+use momclient::{Error, Message, MoMClient, Pusher, Receipt};
+use support::{LONG, client_of, receive_until};
+use testkit::{Cluster, wait_until};
+
+type Outcome = Result<Receipt, Error>;
+
+/// Pushes numbers, many at once, and tells what became of each.
+async fn push_numbers(pusher: &Pusher, count: usize, done: &AtomicUsize) -> Vec<Outcome> {
+    stream::iter(0..count)
+        .map(|n| async move {
+            let outcome = pusher.push(n.to_string(), None).await;
+            done.fetch_add(1, Ordering::Relaxed);
+            outcome
+        })
+        .buffered(64)
+        .collect()
+        .await
+}
+
+/// Which MoM of the cluster hosts a queue, by the manager's word.
+async fn host_of(cluster: &Cluster, client: &MoMClient, queue: &str) -> usize {
+    let port = client.queue(queue).await.unwrap().port;
+    (0..2)
+        .find(|index| cluster.mom(*index).port() == port)
+        .expect("a MoM of the cluster")
+}
+
+fn assert_ascending(messages: &[Message]) {
+    assert!(
+        messages.windows(2).all(|pair| pair[0].seq < pair[1].seq),
+        "a repeat or a step back"
+    );
+}
+
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_or_repeated_when_the_mom_is_killed_under_load() {
+    const COUNT: usize = 6_000;
+    let cluster = Cluster::start(2, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let channel = client.create_channel("news", None).await.unwrap();
+    let mut subscriber = client.subscribe(&channel.id).await.unwrap();
+    let pusher = client.pusher("news").connections(2).await.unwrap();
+
+    let done = AtomicUsize::new(0);
+    let kill = async {
+        wait_until("a third of the pushes are done", LONG, || async {
+            done.load(Ordering::Relaxed) > COUNT / 3
+        })
+        .await;
+        let host = host_of(&cluster, &client, "news").await;
+        cluster.mom(host).kill().await;
+        host
+    };
+    let (outcomes, host) = tokio::join!(push_numbers(&pusher, COUNT, &done), kill);
+    let acked: Vec<Receipt> = outcomes.into_iter().map(Result::unwrap).collect();
+    assert_ne!(
+        host_of(&cluster, &client, "news").await,
+        host,
+        "the queue did not move"
+    );
+
+    let last = acked.iter().map(|receipt| receipt.seq).max().unwrap();
+    let messages = receive_until(&mut subscriber, last).await;
+    assert_ascending(&messages);
+    let delivered: HashMap<_, _> = messages
+        .iter()
+        .map(|message| (message.id, message.seq))
+        .collect();
+    for receipt in &acked {
+        assert_eq!(
+            delivered.get(&receipt.id),
+            Some(&receipt.seq),
+            "{receipt:?} was acknowledged"
+        );
+    }
+    // One that comes after all this sees the same.
+    let mut late = client.subscribe(&channel.id).await.unwrap();
+    assert_eq!(receive_until(&mut late, last).await, messages);
+}
+
+#[tokio::test]
+async fn without_retries_of_unknown_outcomes_no_push_makes_two_messages_and_no_refusal_makes_one() {
+    const COUNT: usize = 6_000;
+    let cluster = Cluster::start(2, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let channel = client.create_channel("news", None).await.unwrap();
+    let pusher = client.pusher("news").retry_unknown(false).await.unwrap();
+
+    let done = AtomicUsize::new(0);
+    let kill = async {
+        wait_until("a third of the pushes are done", LONG, || async {
+            done.load(Ordering::Relaxed) > COUNT / 3
+        })
+        .await;
+        let host = host_of(&cluster, &client, "news").await;
+        cluster.mom(host).kill().await;
+    };
+    let (outcomes, ()) = tokio::join!(push_numbers(&pusher, COUNT, &done), kill);
+    let unknown = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Err(Error::OutcomeUnknown(_))))
+        .count();
+    assert!(unknown > 0, "the kill met no push in flight");
+
+    let last = pusher.push("last", None).await.unwrap();
+    let mut subscriber = client.subscribe(&channel.id).await.unwrap();
+    let messages = receive_until(&mut subscriber, last.seq).await;
+    let contents: HashSet<_> = messages
+        .iter()
+        .map(|message| message.content.clone())
+        .collect();
+    assert_eq!(contents.len(), messages.len(), "a push made two messages");
+    for (n, outcome) in outcomes.iter().enumerate() {
+        let there = contents.contains(n.to_string().as_bytes());
+        match outcome {
+            Ok(receipt) => assert!(there, "{n} was acknowledged as {receipt:?}"),
+            Err(Error::OutcomeUnknown(_)) => {}
+            Err(error) => assert!(!there, "{n} was refused: {error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn pushes_leave_a_frozen_mom_when_its_queue_has_moved() {
+    let cluster = Cluster::start(2, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let channel = client.create_channel("news", None).await.unwrap();
+    let pusher = client.pusher("news").await.unwrap();
+    let before = pusher.push("before", None).await.unwrap();
+
+    let host = host_of(&cluster, &client, "news").await;
+    cluster.mom(host).freeze().await.unwrap();
+    let after = pusher.push("after", None).await.unwrap();
+    assert_ne!(host_of(&cluster, &client, "news").await, host);
+
+    let mut subscriber = client.subscribe(&channel.id).await.unwrap();
+    let ids: Vec<_> = receive_until(&mut subscriber, after.seq)
+        .await
+        .iter()
+        .map(|message| message.id)
+        .collect();
+    assert!(
+        ids.contains(&before.id) && ids.contains(&after.id),
+        "{ids:?}"
+    );
+}
+
+#[tokio::test]
+async fn pushes_and_subscriptions_go_on_without_a_manager() {
+    let cluster = Cluster::start(1, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let channel = client.create_channel("news", None).await.unwrap();
+    let mut subscriber = client.subscribe(&channel.id).await.unwrap();
+    let pusher = client.pusher("news").await.unwrap();
+
+    cluster.manager(0).kill().await;
+    let receipt = pusher.push("nobody manages", None).await.unwrap();
+    assert_eq!(subscriber.next().await.unwrap().unwrap().id, receipt.id);
+
+    // Even when connections must be made anew: the address known last is the best guess.
+    cluster.mom(0).kill().await;
+    cluster.mom(0).start().await.unwrap();
+    let receipt = pusher.push("still nobody", None).await.unwrap();
+    let messages = receive_until(&mut subscriber, receipt.seq).await;
+    assert_eq!(messages.last().unwrap().id, receipt.id);
+    assert!(client.queues().await.is_err());
+}
