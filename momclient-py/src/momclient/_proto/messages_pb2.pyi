@@ -1,0 +1,143 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class SubscriptionRequest(_message.Message):
+    __slots__ = ("channel_id", "after_seq")
+    CHANNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQ_FIELD_NUMBER: _ClassVar[int]
+    channel_id: str
+    after_seq: int
+    def __init__(self, channel_id: _Optional[str] = ..., after_seq: _Optional[int] = ...) -> None: ...
+
+class Message(_message.Message):
+    __slots__ = ("id", "content", "topic", "seq")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    content: bytes
+    topic: str
+    seq: int
+    def __init__(self, id: _Optional[str] = ..., content: _Optional[bytes] = ..., topic: _Optional[str] = ..., seq: _Optional[int] = ...) -> None: ...
+
+class Push(_message.Message):
+    __slots__ = ("content", "topic", "queue_label")
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    content: bytes
+    topic: str
+    queue_label: str
+    def __init__(self, content: _Optional[bytes] = ..., topic: _Optional[str] = ..., queue_label: _Optional[str] = ...) -> None: ...
+
+class PushOkResponse(_message.Message):
+    __slots__ = ("id", "seq")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    seq: int
+    def __init__(self, id: _Optional[str] = ..., seq: _Optional[int] = ...) -> None: ...
+
+class CreateQueueRequest(_message.Message):
+    __slots__ = ("queue_label", "epoch")
+    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    queue_label: str
+    epoch: int
+    def __init__(self, queue_label: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class CreateQueueOkResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DeleteQueueRequest(_message.Message):
+    __slots__ = ("queue_label",)
+    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    queue_label: str
+    def __init__(self, queue_label: _Optional[str] = ...) -> None: ...
+
+class DeleteQueueOkResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RebuildQueueRequest(_message.Message):
+    __slots__ = ("queue_label", "epoch")
+    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    queue_label: str
+    epoch: int
+    def __init__(self, queue_label: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class RebuildQueueOkResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CreateChannelRequest(_message.Message):
+    __slots__ = ("queue_label", "topic")
+    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    queue_label: str
+    topic: str
+    def __init__(self, queue_label: _Optional[str] = ..., topic: _Optional[str] = ...) -> None: ...
+
+class CreateChannelResponse(_message.Message):
+    __slots__ = ("channel_id",)
+    CHANNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    channel_id: str
+    def __init__(self, channel_id: _Optional[str] = ...) -> None: ...
+
+class DeleteChannelRequest(_message.Message):
+    __slots__ = ("channel_id",)
+    CHANNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    channel_id: str
+    def __init__(self, channel_id: _Optional[str] = ...) -> None: ...
+
+class DeleteChannelOkResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class HeartbeatRequest(_message.Message):
+    __slots__ = ("with_queues",)
+    WITH_QUEUES_FIELD_NUMBER: _ClassVar[int]
+    with_queues: bool
+    def __init__(self, with_queues: _Optional[bool] = ...) -> None: ...
+
+class HeartbeatOkResponse(_message.Message):
+    __slots__ = ("hosted",)
+    HOSTED_FIELD_NUMBER: _ClassVar[int]
+    hosted: _containers.RepeatedCompositeFieldContainer[HostedQueue]
+    def __init__(self, hosted: _Optional[_Iterable[_Union[HostedQueue, _Mapping]]] = ...) -> None: ...
+
+class HostedQueue(_message.Message):
+    __slots__ = ("queue_label", "epoch")
+    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    queue_label: str
+    epoch: int
+    def __init__(self, queue_label: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class ListQueuesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListQueuesResponse(_message.Message):
+    __slots__ = ("queues",)
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    queues: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, queues: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ListChannelsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListChannelsResponse(_message.Message):
+    __slots__ = ("channels",)
+    CHANNELS_FIELD_NUMBER: _ClassVar[int]
+    channels: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, channels: _Optional[_Iterable[str]] = ...) -> None: ...

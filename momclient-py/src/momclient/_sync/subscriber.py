@@ -1,0 +1,155 @@
+# Generated from src/momclient/aio/subscriber.py by scripts/make_sync.py: edit that one, then run `make sync`.
+
+"""Subscribing: an endless, gapless sequence of messages, across every failure and move."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+
+from momclient import _wire, errors
+from momclient._links import Flag, Stream
+from momclient._proto import messages_pb2
+from momclient._sync.manager import Manager
+from momclient.values import Channel, Message
+
+log = logging.getLogger("momclient")
+
+Self = TypeVar("Self", bound="Subscriber")
+
+# A stream that lived this long was a good one: when it breaks, the first pause is the shortest again.
+_GOOD_AFTER_SECONDS = 2.0
+
+
+class Subscriber:
+    """Yields the messages of a channel in order, each once. Made by `MoMClient.subscriber`; for one reader.
+
+    When the connection breaks, the MoM ends the stream or the channel moves, it asks the manager where the channel is
+    and goes on after the last message that it yielded, for as long as it takes. Iteration ends after `close`, and
+    fails with ChannelNotFound when the manager says that the channel is gone, or with ManagerUnreachable when not even
+    the first look-up is answered.
+    """
+
+    def __init__(
+        self,
+        manager: Manager,
+        channel: Channel | str,
+        *,
+        after_seq: int | None,
+        forget: Callable[[Subscriber], None],
+    ) -> None:
+        if after_seq is not None and after_seq < 0:
+            raise errors.InvalidArgument(f"after_seq {after_seq} is not legal: use 0 or more", code="invalid_argument")
+        self._manager = manager
+        self._id = _wire.channel_id(channel if isinstance(channel, str) else channel.id)
+        self._place = None if isinstance(channel, str) else channel
+        # What `_place` says has failed, so that the manager is asked before it is tried again.
+        self._doubted = False
+        self._last_seq = after_seq or 0
+        self._forget = forget
+        self._closed = Flag()
+        self._stream: Stream | None = None
+        self._connected_at = 0.0
+        self._backoff = _wire.Backoff()
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self: Self) -> Self:
+        return self
+
+    def __next__(self) -> Message:
+        while not self._closed.is_set():
+            try:
+                stream = self._stream or self._connect()
+                answer = stream.read()
+            except grpc.RpcError as error:
+                self._broke(_wire.subscribe_error(error))
+            except errors.Unavailable as error:
+                if self._place is None:
+                    raise
+                self._broke(error)
+            except BaseException:
+                # A reader that was interrupted has lost its call, and perhaps a message with it: the next read
+                # subscribes anew after the last one that was yielded.
+                self._disconnect()
+                raise
+            else:
+                if answer is None:
+                    self._broke(errors.Unavailable("the MoM ended the subscription"))
+                elif answer.seq > self._last_seq:
+                    self._last_seq = answer.seq
+                    self._backoff.reset()
+                    return Message(
+                        id=answer.id, content=answer.content, topic=_wire.topic_in(answer.topic), seq=answer.seq
+                    )
+        self._disconnect()
+        raise StopIteration
+
+    @property
+    def channel_id(self) -> str:
+        """The id of the channel."""
+        return self._id
+
+    @property
+    def last_seq(self) -> int:
+        """The sequence of the last message that was yielded, or `after_seq` before the first; 0 for neither."""
+        return self._last_seq
+
+    @property
+    def place(self) -> Channel | None:
+        """The channel with the MoM that this subscriber is subscribed to, or None while it is not."""
+        stream = self._stream
+        return self._place if stream is not None and stream.open else None
+
+    def close(self) -> None:
+        """End the iteration, also one that waits elsewhere, and the connection."""
+        self._closed.set()
+        self._forget(self)
+        self._disconnect()
+
+    def _connect(self) -> Stream:
+        if self._place is None or self._doubted:
+            try:
+                self._place = self._manager.channel(self._id)
+            except errors.Unavailable as error:
+                # Without a manager nothing moves, so the MoM may well be where it was.
+                if self._place is None:
+                    raise
+                log.warning("channel %s cannot be looked up: %s", self._id, error)
+        request = messages_pb2.SubscriptionRequest(channel_id=self._id, after_seq=self._last_seq)
+        stream = Stream(self._place.host, self._place.port, request)
+        self._connected_at = time.monotonic()
+        self._stream = stream
+        if self._closed.is_set():
+            # `close` has not seen this stream, so it is ended here; reading it then says so.
+            self._disconnect()
+        return stream
+
+    def _disconnect(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
+
+    def _broke(self, error: errors.MoMError) -> None:
+        self._disconnect()
+        if self._closed.is_set():
+            return
+        if not isinstance(error, (errors.Unavailable, errors.NotFound)):
+            raise error
+        self._doubted = True
+        if time.monotonic() - self._connected_at > _GOOD_AFTER_SECONDS:
+            self._backoff.reset()
+        pause = self._backoff.pause()
+        log.warning("channel %s: %s; going on after %d in %.2f s", self._id, error, self._last_seq, pause)
+        self._closed.wait(pause)

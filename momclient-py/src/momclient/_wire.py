@@ -1,0 +1,208 @@
+"""What both forms of the client share and what needs no input or output: names, addresses, backoff and errors."""
+
+from __future__ import annotations
+
+import random
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any, cast
+from urllib.parse import quote, urlsplit
+
+import grpc
+
+from momclient import errors
+
+NO_TOPIC = "__none__"
+"""The word that stands for "no topic" in the protocol."""
+
+CODE_METADATA = "rmom-code"
+"""The metadata entry of a gRPC error that carries its stable code."""
+
+MAX_RECEIVE_BYTES = 16 * 1024 * 1024
+
+GRPC_OPTIONS: list[tuple[str, Any]] = [
+    # A frozen MoM keeps its connections open; only an unanswered ping tells.
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
+    # Retrying is ours: gRPC's own would hide that an outcome is unknown.
+    ("grpc.enable_retries", 0),
+    # How long one attempt to connect may take, and how often gRPC repeats it on a channel that is kept.
+    ("grpc.min_reconnect_backoff_ms", 2_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # A new channel dials at once, whatever backoff an earlier one to the same address was in.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+]
+
+_NAME = re.compile(r"[A-Za-z0-9._:-]{1,255}")
+
+# Statuses that gRPC itself makes up when a connection breaks or a deadline passes. Without a code of the MoM's they do
+# not tell whether the message was committed.
+_UNKNOWN = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.ABORTED,
+}
+
+# With these codes of its own a MoM that is not available says that it accepted nothing.
+_NOT_ACCEPTED = {"database_unavailable", "stopping"}
+
+# How gRPC words that a call never left, because there was no connection to send it on. Should the words change, such
+# a failure counts as unknown, which is the careful side.
+_NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed")
+
+
+class Moved(errors.Unavailable):
+    """The MoM does not host the queue or channel (any more, or yet). Never leaves the package."""
+
+
+def label(name: str) -> str:
+    """Return a queue's label as the servers keep it, or raise InvalidArgument."""
+    folded = _folded("label", name)
+    if folded == NO_TOPIC:
+        raise errors.InvalidArgument(f'label "{NO_TOPIC}" is reserved, it stands for no topic', code="invalid_label")
+    return folded
+
+
+def topic_out(topic: str | None) -> str:
+    """Return a topic as the wire has it, or raise InvalidArgument."""
+    return NO_TOPIC if topic is None else _folded("topic", topic)
+
+
+def topic_in(topic: str) -> str | None:
+    """Return a topic as users have it."""
+    return None if topic in ("", NO_TOPIC) else topic
+
+
+def channel_id(text: str) -> str:
+    """Return a channel id in its usual form, or raise InvalidArgument."""
+    try:
+        return str(uuid.UUID(text))
+    except (ValueError, AttributeError, TypeError):
+        raise errors.InvalidArgument(f"channel id {text!r} is not a UUID", code="invalid_channel_id") from None
+
+
+def segment(name: str) -> str:
+    """Return a name as one segment of a URL path."""
+    # "." and ".." are legal labels, but a URL would be shortened by them.
+    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe=":")
+
+
+def manager_urls(urls: str | Iterable[str]) -> list[str]:
+    """Return the managers' addresses without a trailing slash, or raise InvalidArgument."""
+    found = [urls] if isinstance(urls, str) else list(urls)
+    if not found:
+        raise errors.InvalidArgument("manager_url names no manager: give at least one http:// address")
+    for url in found:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise errors.InvalidArgument(f"manager_url {url!r} is not an address like http://127.0.0.1:8082")
+    return [url.rstrip("/") for url in found]
+
+
+def target(host: str, port: int) -> str:
+    """Return an address as gRPC wants it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class Backoff:
+    """Growing pauses with jitter, so that many clients of a MoM that died do not return in step."""
+
+    def __init__(self, first: float = 0.05, limit: float = 2.0) -> None:
+        self._first = first
+        self._limit = limit
+        self._next = first
+
+    def pause(self) -> float:
+        """Return the next pause in seconds: between half of the present step and all of it."""
+        step = self._next
+        self._next = min(self._limit, step * 2)
+        return step * random.uniform(0.5, 1.0)
+
+    def reset(self) -> None:
+        """Begin again with the shortest pause."""
+        self._next = self._first
+
+
+def push_error(error: grpc.RpcError) -> errors.MoMError:
+    """Translate what a push failed with."""
+    status, detail, code = _parts(error)
+    if code is None and detail.startswith(_NEVER_SENT):
+        return errors.Unavailable(f"the MoM could not be reached: {detail}")
+    if status is grpc.StatusCode.UNAVAILABLE and code in _NOT_ACCEPTED:
+        return errors.Unavailable(detail, code=code)
+    if status is grpc.StatusCode.UNAVAILABLE or (code is None and status in _UNKNOWN):
+        return errors.OutcomeUnknown(f"the MoM did not answer the push ({status.name}): {detail}", code=code)
+    return _refusal(status, detail, code, errors.QueueNotFound)
+
+
+def subscribe_error(error: grpc.RpcError) -> errors.MoMError:
+    """Translate what a subscription ended with. Unavailable and its kin mean that it can be resumed."""
+    status, detail, code = _parts(error)
+    if status in _UNKNOWN:
+        return errors.Unavailable(f"the subscription broke ({status.name}): {detail}", code=code)
+    return _refusal(status, detail, code, errors.ChannelNotFound)
+
+
+def rest_error(status: int, code: str | None, detail: str) -> errors.MoMError:
+    """Translate an HTTP status that is not a success."""
+    match status, code:
+        case 404, "queue_not_found":
+            return errors.QueueNotFound(detail, code=code)
+        case 404, "channel_not_found":
+            return errors.ChannelNotFound(detail, code=code)
+        case 409, "queue_exists":
+            return errors.AlreadyExists(detail, code=code)
+        case 400 | 413 | 422, _:
+            return errors.InvalidArgument(detail, code=code)
+        case 429, _:
+            return errors.Overloaded(detail, code=code)
+        case 409 | 502 | 503 | 504, _:
+            return errors.Unavailable(detail, code=code)
+        case _:
+            return errors.ServerFault(detail, code=code)
+
+
+def _refusal(status: grpc.StatusCode, detail: str, code: str | None, missing: type[errors.MoMError]) -> errors.MoMError:
+    match status:
+        case grpc.StatusCode.NOT_FOUND:
+            return missing(detail, code=code)
+        case grpc.StatusCode.FAILED_PRECONDITION:
+            return Moved(detail, code=code)
+        case grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return errors.Overloaded(detail, code=code)
+        case grpc.StatusCode.ALREADY_EXISTS:
+            return errors.AlreadyExists(detail, code=code)
+        case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.OUT_OF_RANGE:
+            return errors.InvalidArgument(detail, code=code)
+        case _:
+            return errors.ServerFault(f"{status.name}: {detail}", code=code)
+
+
+def _parts(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, str | None]:
+    # Whatever the two forms of gRPC raise is a call as well.
+    call = cast("grpc.Call", error)
+    metadata = call.trailing_metadata() or ()
+    code = next((_text(value) for key, value in metadata if key == CODE_METADATA), None)
+    return call.code(), call.details() or "no details", code
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _folded(what: str, name: str) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise errors.InvalidArgument(
+            f"{what} {name!r} is not legal: use 1 to 255 ASCII letters, digits, '.', '_', '-' or ':'",
+            code=f"invalid_{what}",
+        )
+    return name.lower()

@@ -1,0 +1,180 @@
+"""REST calls to the managers, each of which answers everything: they are tried in order until one does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import httpx
+
+from momclient import _wire, errors
+from momclient.values import Channel, MoMInfo
+
+T = TypeVar("T")
+
+# A reverse proxy's way to say that the manager behind it is gone, and a manager's to say that its database is.
+_ELSEWHERE = (502, 503, 504)
+
+
+class Manager:
+    """The managers of one cluster, as one."""
+
+    def __init__(self, urls: str | Iterable[str], timeout: float) -> None:
+        self._urls = _wire.manager_urls(urls)
+        self._timeout = timeout
+        # The manager that answered last is asked first, so that one that is down costs its time only once.
+        self._first = 0
+        self._http = httpx.AsyncClient(
+            # A GET or DELETE has no body; existing clients send this type with every request, and so do we.
+            headers={"content-type": "application/json", "accept": "application/json, application/problem+json"},
+            # The managers close idle connections after five seconds, and a request must not meet that.
+            limits=httpx.Limits(keepalive_expiry=2.0),
+            trust_env=False,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def status(self) -> str:
+        """Return what `GET /status` says."""
+        return (await self._call("GET", "/status")).text.strip()
+
+    async def create_queue(self, label: str) -> None:
+        """Create a queue."""
+        await self._call("POST", f"/queues/{_wire.segment(_wire.label(label))}")
+
+    async def queues(self) -> list[str]:
+        """Return the labels of all queues."""
+        return _strings(await self._call("GET", "/queues"))
+
+    async def queue(self, label: str, timeout: float | None = None) -> MoMInfo:
+        """Return where a queue is."""
+        path = f"/queues/{_wire.segment(_wire.label(label))}"
+        found = _object(await self._call("GET", path, timeout=timeout))
+        return MoMInfo(
+            host=_field(found, "host", str), port=_field(found, "port", int), label=_field(found, "label", str)
+        )
+
+    async def delete_queue(self, label: str) -> None:
+        """Delete a queue."""
+        await self._call("DELETE", f"/queues/{_wire.segment(_wire.label(label))}")
+
+    async def topics(self, label: str) -> list[str]:
+        """Return the distinct topics of a queue's channels."""
+        return _strings(await self._call("GET", f"/queues/{_wire.segment(_wire.label(label))}/topics"))
+
+    async def create_channel(self, label: str, topic: str | None) -> Channel:
+        """Create a channel."""
+        name, on = _wire.label(label), _wire.segment(_wire.topic_out(topic))
+        found = _object(await self._call("PUT", f"/queues/{_wire.segment(name)}/channels/{on}"))
+        return _channel(found)
+
+    async def channels(self) -> list[str]:
+        """Return the ids of all channels."""
+        return _strings(await self._call("GET", "/channels"))
+
+    async def channel(self, channel_id: str, timeout: float | None = None) -> Channel:
+        """Return where a channel is."""
+        path = f"/channels/{_wire.channel_id(channel_id)}"
+        return _channel(_object(await self._call("GET", path, timeout=timeout)))
+
+    async def delete_channel(self, channel_id: str) -> None:
+        """Delete a channel."""
+        path = f"/channels/{_wire.channel_id(channel_id)}"
+        await self._call("DELETE", path)
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: float | None = None,
+    ) -> httpx.Response:
+        if self._http.is_closed:
+            raise errors.Closed("the client is closed")
+        limit = self._timeout if timeout is None else min(timeout, self._timeout)
+        failures: list[str] = []
+        refusal: errors.MoMError | None = None
+        for index in [*range(self._first, len(self._urls)), *range(self._first)]:
+            url = self._urls[index]
+            try:
+                response = await self._http.request(method, url + path, timeout=limit)
+            except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+                failures.append(f"{url}: {_reason(error)}")
+                continue
+            except httpx.TransportError as error:
+                if method != "GET":
+                    raise errors.OutcomeUnknown(f"{method} {url}{path} was sent, but {_reason(error)}") from error
+                failures.append(f"{url}: {_reason(error)}")
+                continue
+            if response.is_success:
+                self._first = index
+                return response
+            refusal = _refusal(response)
+            if method != "GET" or response.status_code not in _ELSEWHERE:
+                self._first = index
+                raise refusal
+        if refusal is not None:
+            raise refusal
+        tried = "; ".join(failures)
+        raise errors.ManagerUnreachable(f"no manager answered; is one running, and its address right? {tried}")
+
+
+def _reason(error: httpx.TransportError) -> str:
+    return str(error) or type(error).__name__
+
+
+def _refusal(response: httpx.Response) -> errors.MoMError:
+    code, detail = None, ""
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict):
+        code, detail = problem.get("code"), problem.get("detail") or problem.get("title") or ""
+    request = response.request
+    return _wire.rest_error(
+        response.status_code,
+        code if isinstance(code, str) else None,
+        str(detail)
+        or f"{request.method} {request.url} was answered with HTTP status {response.status_code}: is it a manager?",
+    )
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise errors.ServerFault(f"{response.request.url} answered what is not JSON: is it a manager?") from None
+
+
+def _strings(response: httpx.Response) -> list[str]:
+    found = _json(response)
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise errors.ServerFault(f"{response.request.url} answered no list of strings: is it a manager?")
+    return found
+
+
+def _object(response: httpx.Response) -> dict[str, Any]:
+    found = _json(response)
+    if not isinstance(found, dict):
+        raise errors.ServerFault(f"{response.request.url} answered no JSON object: is it a manager?")
+    return found
+
+
+def _field(found: dict[str, Any], key: str, kind: type[T]) -> T:
+    value = found.get(key)
+    if not isinstance(value, kind):
+        raise errors.ServerFault(f"the manager's answer has no {kind.__name__} {key!r}: {found}")
+    return value
+
+
+def _channel(found: dict[str, Any]) -> Channel:
+    return Channel(
+        id=_field(found, "id", str),
+        host=_field(found, "host", str),
+        port=_field(found, "port", int),
+        topic=_wire.topic_in(_field(found, "topic", str)),
+    )

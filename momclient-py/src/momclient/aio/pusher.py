@@ -1,0 +1,179 @@
+"""Pushing: find the MoM, push, and find it again when the queue has moved."""
+
+from __future__ import annotations
+
+import time
+from asyncio import Lock as AsyncLock
+from collections.abc import Callable
+from types import TracebackType
+from typing import TypeVar
+
+import grpc
+import grpc.aio
+
+from momclient import _wire, errors
+from momclient._links import AsyncFlag
+from momclient._proto import messages_pb2
+from momclient.aio.manager import Manager
+from momclient.values import MoMInfo, Receipt
+
+Self = TypeVar("Self", bound="Pusher")
+
+
+class _Link:
+    """A connection to the MoM that hosts the queue."""
+
+    def __init__(self, mom: MoMInfo) -> None:
+        self.mom = mom
+        # How many pushes are on it: a link that has been replaced is closed by the last of them, so that the failure
+        # of one push does not tear down others that would still be answered.
+        self.pushes = 0
+        self.channel = grpc.aio.insecure_channel(_wire.target(mom.host, mom.port), options=_wire.GRPC_OPTIONS)
+        self.push = self.channel.unary_unary(
+            "/messages.MessageStream/PushToQueue",
+            request_serializer=messages_pb2.Push.SerializeToString,
+            response_deserializer=messages_pb2.PushOkResponse.FromString,
+        )
+
+
+class Pusher:
+    """Pushes messages to one queue. Made by `MoMClient.pusher`; may be shared."""
+
+    def __init__(
+        self,
+        manager: Manager,
+        queue: str,
+        *,
+        retry_unknown: bool,
+        attempt_timeout: float,
+        forget: Callable[[Pusher], None],
+    ) -> None:
+        self._manager = manager
+        self._queue = _wire.label(queue)
+        self._retry_unknown = retry_unknown
+        self._attempt_timeout = attempt_timeout
+        self._forget = forget
+        self._closed = AsyncFlag()
+        self._lock = AsyncLock()
+        self._link: _Link | None = None
+        self._known: MoMInfo | None = None
+
+    async def __aenter__(self: Self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @property
+    def queue(self) -> str:
+        """The label of the queue."""
+        return self._queue
+
+    @property
+    def mom(self) -> MoMInfo | None:
+        """The MoM that this pusher is connected to, or None."""
+        link = self._link
+        return None if link is None else link.mom
+
+    async def push(self, content: bytes | str, topic: str | None = None, *, timeout: float = 10.0) -> Receipt:
+        """Push one message and return what it was committed as. Text is sent as UTF-8.
+
+        For up to `timeout` seconds, whatever can pass is tried again: a queue that is moving, a MoM or manager that
+        is down, a MoM that has too much to do. An attempt that is not answered may have been committed all the same,
+        so trying it again can make a second message with another id; with `retry_unknown=False` it is not tried
+        again and OutcomeUnknown is raised.
+
+        Raises QueueNotFound and InvalidArgument at once, and when the time is up Overloaded, ManagerUnreachable,
+        Unavailable (the message was certainly not accepted) or OutcomeUnknown (some attempt may have been).
+        """
+        request = messages_pb2.Push(
+            content=content.encode() if isinstance(content, str) else content,
+            topic=_wire.topic_out(topic),
+            queue_label=self._queue,
+        )
+        deadline = time.monotonic() + timeout
+        backoff = _wire.Backoff()
+        unknown: errors.OutcomeUnknown | None = None
+        while True:
+            try:
+                return await self._attempt(request, deadline)
+            except errors.OutcomeUnknown as error:
+                if not self._retry_unknown:
+                    raise
+                unknown = error
+                last: errors.MoMError = error
+            except errors.Unavailable as error:
+                last = error
+            pause = backoff.pause()
+            if time.monotonic() + pause >= deadline:
+                raise _time_is_up(timeout, unknown or last) from last
+            if await self._closed.wait(pause):
+                raise unknown or errors.Closed("the pusher was closed before the message was accepted")
+
+    async def close(self) -> None:
+        """Close the connection once the pushes that are on it have ended."""
+        self._closed.set()
+        self._forget(self)
+        async with self._lock:
+            link, self._link = self._link, None
+            idle = link is not None and link.pushes == 0
+        if link is not None and idle:
+            await link.channel.close()
+
+    async def _attempt(self, request: messages_pb2.Push, deadline: float) -> Receipt:
+        link = await self._connect(deadline)
+        failure: errors.MoMError | None = None
+        try:
+            remaining = max(0.0, deadline - time.monotonic())
+            # A frozen MoM answers nothing, while its queues move on: where an attempt may be repeated, it does not
+            # get all the time there is.
+            limit = min(remaining, self._attempt_timeout) if self._retry_unknown else remaining
+            answer = await link.push(request, timeout=limit)
+            return Receipt(id=answer.id, seq=answer.seq)
+        except grpc.RpcError as error:
+            failure = _wire.push_error(error)
+            if isinstance(failure, errors.NotFound):
+                # Only the manager knows whether the queue is gone or on its way to another MoM.
+                failure = _wire.Moved(failure.detail, code=failure.code)
+            raise failure from error
+        finally:
+            keep = failure is None or not isinstance(failure, (errors.Unavailable, errors.OutcomeUnknown))
+            await self._release(link, keep=keep or isinstance(failure, errors.Overloaded))
+
+    async def _connect(self, deadline: float) -> _Link:
+        async with self._lock:
+            if self._closed.is_set():
+                raise errors.Closed("the pusher is closed")
+            if self._link is None:
+                self._link = _Link(await self._find(deadline))
+            self._link.pushes += 1
+            return self._link
+
+    async def _find(self, deadline: float) -> MoMInfo:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            # Others' look-ups have used the time that this push had.
+            raise errors.Unavailable("the MoM of the queue was not found in time")
+        try:
+            self._known = await self._manager.queue(self._queue, timeout=remaining)
+        except errors.Unavailable:
+            # Without a manager nothing moves, so the MoM may well be where it was.
+            if self._known is None:
+                raise
+        return self._known
+
+    async def _release(self, link: _Link, *, keep: bool) -> None:
+        async with self._lock:
+            link.pushes -= 1
+            if not keep and self._link is link:
+                self._link = None
+            idle = self._link is not link and link.pushes == 0
+        if idle:
+            await link.channel.close()
+
+
+def _time_is_up(timeout: float, error: errors.MoMError) -> errors.MoMError:
+    kind = errors.Unavailable if isinstance(error, _wire.Moved) else type(error)
+    return kind(f"not acknowledged within {timeout:g} s: {error.detail}", code=error.code)

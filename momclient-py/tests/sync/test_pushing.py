@@ -1,0 +1,112 @@
+# Generated from tests/aio/test_pushing.py by scripts/make_sync.py: edit that one, then run `make sync`.
+
+"""Pushing to a queue while nothing fails."""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+
+import pytest
+
+from momclient import (
+    Closed,
+    InvalidArgument,
+    ManagerUnreachable,
+    MoMClient,
+    QueueNotFound,
+)
+from tests.waiting import take, together
+
+pytestmark = pytest.mark.anyio
+
+
+def test_a_receipt_says_what_the_message_was_committed_as(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        receipts = [pusher.push(content) for content in ("one", b"two", "drei äöü")]
+        assert [receipt.seq for receipt in receipts] == [1, 2, 3]
+        assert len({uuid.UUID(receipt.id) for receipt in receipts}) == 3
+        with client.subscriber(client.create_channel(queue)) as subscriber:
+            messages = take(subscriber, 3)
+        assert [(message.id, message.seq) for message in messages] == [(r.id, r.seq) for r in receipts]
+        assert [message.text for message in messages] == ["one", "two", "drei äöü"]
+
+
+def test_content_arrives_byte_for_byte(manager: str, queue: str) -> None:
+    contents = [b"", bytes(range(256)), b"x" * 1024 * 1024]
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        for content in contents:
+            pusher.push(content)
+        with client.subscriber(client.create_channel(queue)) as subscriber:
+            assert [message.content for message in take(subscriber, 3)] == contents
+
+
+@pytest.mark.parametrize("size", [1024 * 1024 + 1, 5 * 1024 * 1024])
+def test_what_is_too_large_is_refused_at_once(manager: str, queue: str, size: int) -> None:
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        with pytest.raises(InvalidArgument):
+            pusher.push(b"x" * size)
+        assert (pusher.push("small")).seq == 1
+
+
+def test_an_illegal_topic_is_refused(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        with pytest.raises(InvalidArgument) as caught:
+            pusher.push("content", topic="a b")
+        assert caught.value.code == "invalid_topic"
+
+
+def test_a_queue_that_is_missing_is_said_at_once(manager: str, label: str) -> None:
+    with MoMClient(manager) as client, client.pusher(label) as pusher:
+        with pytest.raises(QueueNotFound):
+            pusher.push("content", timeout=3600)
+
+
+def test_a_queue_deleted_under_a_pusher_is_missing(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        pusher.push("content")
+        client.delete_queue(queue)
+        with pytest.raises(QueueNotFound):
+            pusher.push("content", timeout=3600)
+
+
+def test_a_queue_made_anew_is_found_again(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        assert (pusher.push("old")).seq == 1
+        client.delete_queue(queue)
+        client.create_queue(queue)
+        receipt = pusher.push("new", timeout=60)
+        with client.subscriber(client.create_channel(queue)) as subscriber:
+            assert [message.id for message in take(subscriber, 1)] == [receipt.id]
+
+
+def test_a_pusher_may_be_shared(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        receipts = together([partial(pusher.push, f"{number}", timeout=60) for number in range(50)])
+        assert sorted(receipt.seq for receipt in receipts) == list(range(1, 51))
+        place = client.get_queue(queue)
+        assert pusher.mom == place
+
+
+def test_without_a_manager_the_time_runs_out(dead_url: str) -> None:
+    with MoMClient(dead_url) as client, client.pusher("a") as pusher:
+        with pytest.raises(ManagerUnreachable, match=r"0\.3 s"):
+            pusher.push("content", timeout=0.3)
+
+
+def test_a_closed_pusher_says_so(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client:
+        pusher = client.pusher(queue)
+        pusher.push("content")
+        pusher.close()
+        pusher.close()
+        with pytest.raises(Closed):
+            pusher.push("content")
+
+
+def test_closing_the_client_closes_its_pushers(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client:
+        pusher = client.pusher(queue)
+        pusher.push("content")
+    with pytest.raises(Closed):
+        pusher.push("content")

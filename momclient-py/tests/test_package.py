@@ -1,0 +1,59 @@
+"""What the package offers, and what only one of its forms has."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import momclient
+from momclient import MoMError, aio
+from tests.waiting import async_take
+
+pytestmark = pytest.mark.anyio
+
+FORMS = ("MoMClient", "Pusher", "Subscriber")
+
+
+def test_everything_promised_is_there() -> None:
+    assert all(hasattr(momclient, name) for name in momclient.__all__)
+    assert all(hasattr(aio, name) for name in aio.__all__)
+    assert set(aio.__all__) <= set(momclient.__all__)
+
+
+def test_every_error_is_exported_and_drawn() -> None:
+    for name in momclient.errors.__all__:
+        kind = getattr(momclient, name)
+        assert issubclass(kind, MoMError)
+        assert momclient.errors.__doc__ is not None
+        assert name in momclient.errors.__doc__
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_both_forms_have_the_same_names(name: str) -> None:
+    def public(kind: object) -> set[str]:
+        return {attribute for attribute in dir(kind) if not attribute.startswith("_")}
+
+    assert public(getattr(momclient, name)) == public(getattr(aio, name))
+    assert getattr(momclient, name) is not getattr(aio, name)
+
+
+async def test_a_read_that_is_cancelled_loses_nothing(manager: str, queue: str) -> None:
+    async with aio.MoMClient(manager) as client, client.pusher(queue) as pusher:
+        channel = await client.create_channel(queue)
+        async with client.subscriber(channel) as subscriber:
+            await pusher.push("one")
+            assert [message.text for message in await async_take(subscriber, 1)] == ["one"]
+            for number in range(20):
+                reading = asyncio.ensure_future(anext(subscriber))
+                pushing = asyncio.ensure_future(pusher.push(str(number)))
+                # The cancellation meets the message on its way.
+                await pushing
+                if not reading.done():
+                    reading.cancel()
+                    with pytest.raises(asyncio.CancelledError):
+                        await reading
+                    (message,) = await async_take(subscriber, 1)
+                else:
+                    message = reading.result()
+                assert message.text == str(number)

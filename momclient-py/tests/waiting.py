@@ -1,0 +1,124 @@
+"""Waiting for conditions, in pairs of an asyncio and a plain form: the second is what the generated tests use.
+
+Everything has a deadline, so that a test that would wait for ever fails. The deadline is generous, because it is not
+what is tested.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import momclient
+from momclient import Message, aio
+
+T = TypeVar("T")
+
+SECONDS = 90.0
+POLL_SECONDS = 0.02
+
+
+async def async_until(what: str, condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {SECONDS:g} s for this: {what}"
+        await asyncio.sleep(POLL_SECONDS)
+
+
+def until(what: str, condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {SECONDS:g} s for this: {what}"
+        time.sleep(POLL_SECONDS)
+
+
+async def async_together(calls: list[Callable[[], Awaitable[T]]]) -> list[T]:
+    """Run the calls at the same time and return their results in order."""
+    return await asyncio.gather(*(call() for call in calls))
+
+
+def together(calls: list[Callable[[], T]]) -> list[T]:
+    """Run the calls at the same time and return their results in order."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(lambda call: call(), calls))
+
+
+class AsyncReading:
+    """Reads a subscriber in the background until it ends."""
+
+    def __init__(self, subscriber: aio.Subscriber) -> None:
+        self.messages: list[Message] = []
+        self._task = asyncio.ensure_future(self._read(subscriber))
+
+    async def reached(self, count: int) -> list[Message]:
+        """Wait for that many messages."""
+        await async_until(f"message {count}", lambda: len(self.messages) >= count or self._task.done())
+        if len(self.messages) < count:
+            await self._task
+        return self.messages
+
+    async def ended(self) -> list[Message]:
+        """Wait for the end and return all messages, or raise what the reading failed with."""
+        await asyncio.wait_for(self._task, SECONDS)
+        return self.messages
+
+    async def _read(self, subscriber: aio.Subscriber) -> None:
+        async for message in subscriber:
+            self.messages.append(message)
+
+
+class Reading:
+    """Reads a subscriber in the background until it ends."""
+
+    def __init__(self, subscriber: momclient.Subscriber) -> None:
+        self.messages: list[Message] = []
+        self._end: Future[None] = Future()
+        threading.Thread(target=self._read, args=(subscriber,), daemon=True).start()
+
+    def reached(self, count: int) -> list[Message]:
+        """Wait for that many messages."""
+        until(f"message {count}", lambda: len(self.messages) >= count or self._end.done())
+        if len(self.messages) < count:
+            self._end.result()
+        return self.messages
+
+    def ended(self) -> list[Message]:
+        """Wait for the end and return all messages, or raise what the reading failed with."""
+        self._end.result(SECONDS)
+        return self.messages
+
+    def _read(self, subscriber: momclient.Subscriber) -> None:
+        try:
+            for message in subscriber:
+                self.messages.append(message)
+        except BaseException as error:  # noqa: BLE001 -- it is raised again where the test waits
+            self._end.set_exception(error)
+        else:
+            self._end.set_result(None)
+
+
+async def async_take(subscriber: aio.Subscriber, count: int) -> list[Message]:
+    """Read that many messages here, and no more."""
+
+    async def read() -> list[Message]:
+        return [await anext(subscriber) for _ in range(count)]
+
+    return await asyncio.wait_for(read(), SECONDS)
+
+
+def take(subscriber: momclient.Subscriber, count: int) -> list[Message]:
+    """Read that many messages here, and no more."""
+    watch = threading.Timer(SECONDS, subscriber.close)
+    watch.start()
+    try:
+        messages = [message for _, message in zip(range(count), subscriber, strict=False)]
+    finally:
+        watch.cancel()
+    assert len(messages) == count, f"only {len(messages)} of {count} messages came within {SECONDS:g} s"
+    return messages
