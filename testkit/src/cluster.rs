@@ -1,0 +1,500 @@
+//! A whole cluster: PostgreSQL, MoMs and managers, ready to use.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::{
+    Error, Folder, Manager, ManagerConfig, Mom, MomConfig, Postgres, Process, Proxy, Stop,
+    ensure_built, free_port, try_wait_until,
+};
+
+const DATABASE: &str = "rmom_manager";
+/// From the end of the managers' start until they have seen every MoM.
+const SEEN_WITHIN: Duration = Duration::from_mins(1);
+/// How often everything is started anew on other ports when one was taken in the meantime.
+const TRIES: usize = 3;
+
+/// What a [`Cluster`] is to be made of.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ClusterBuilder {
+    moms: usize,
+    managers: usize,
+    mom_env: Vec<(String, String)>,
+    manager_env: Vec<(String, String)>,
+    mom_settings: Vec<(String, serde_yaml::Value)>,
+    manager_settings: Vec<(String, String)>,
+    postgres_settings: Vec<(String, String)>,
+    postgres: Option<Arc<Postgres>>,
+    binaries: Option<PathBuf>,
+    data_dir: Option<PathBuf>,
+    proxy_moms: bool,
+    proxy_databases: bool,
+}
+
+impl Default for ClusterBuilder {
+    fn default() -> Self {
+        Self {
+            moms: 1,
+            managers: 1,
+            mom_env: Vec::new(),
+            manager_env: Vec::new(),
+            mom_settings: Vec::new(),
+            manager_settings: Vec::new(),
+            postgres_settings: Vec::new(),
+            postgres: None,
+            binaries: None,
+            data_dir: None,
+            proxy_moms: false,
+            proxy_databases: false,
+        }
+    }
+}
+
+impl ClusterBuilder {
+    /// How many MoMs; 1 if not set.
+    pub fn moms(mut self, number: usize) -> Self {
+        self.moms = number;
+        self
+    }
+
+    /// How many managers; 1 if not set. One at least: it is a manager that applies the schema.
+    pub fn managers(mut self, number: usize) -> Self {
+        self.managers = number;
+        self
+    }
+
+    /// A variable of every MoM's environment.
+    pub fn mom_env(mut self, key: &str, value: &str) -> Self {
+        self.mom_env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A variable of every manager's environment.
+    pub fn manager_env(mut self, key: &str, value: &str) -> Self {
+        self.manager_env.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A key of every MoM's configuration; see [`MomConfig::set`].
+    pub fn mom_setting(mut self, key: &str, value: impl Into<serde_yaml::Value>) -> Self {
+        self.mom_settings.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// A key of every manager's `Rocket.toml`; see [`ManagerConfig::set`].
+    pub fn manager_setting(mut self, key: &str, value: &str) -> Self {
+        self.manager_settings
+            .push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A setting of PostgreSQL.
+    pub fn postgres_setting(mut self, name: &str, value: &str) -> Self {
+        self.postgres_settings
+            .push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// For how many seconds messages are retained.
+    pub fn message_ttl(self, seconds: u64) -> Self {
+        self.mom_setting("message_ttl", seconds)
+    }
+
+    /// Uses a new database on a server that runs already, in place of a server of its own.
+    pub fn postgres(mut self, postgres: Arc<Postgres>) -> Self {
+        self.postgres = Some(postgres);
+        self
+    }
+
+    /// The directory with the binaries to run, in place of those that [`ensure_built`] finds.
+    pub fn binaries(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.binaries = Some(directory.into());
+        self
+    }
+
+    /// A directory that stays, with the data of an earlier cluster if there are some.
+    pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.data_dir = Some(directory.into());
+        self
+    }
+
+    /// Puts a [`Proxy`] before each MoM, by whose address clients and managers know it: [`Cluster::mom_proxy`].
+    pub fn proxy_moms(mut self) -> Self {
+        self.proxy_moms = true;
+        self
+    }
+
+    /// Puts a [`Proxy`] between each process and PostgreSQL: [`Cluster::mom_database_proxy`] and
+    /// [`Cluster::manager_database_proxy`].
+    pub fn proxy_databases(mut self) -> Self {
+        self.proxy_databases = true;
+        self
+    }
+
+    /// Starts everything and waits until the managers consider every MoM to be up.
+    pub async fn start(self) -> Result<Cluster, Error> {
+        if self.managers == 0 {
+            return Err(Error::Failed(
+                "a cluster needs a manager at least, which applies the schema".to_owned(),
+            ));
+        }
+        let (foundation, binaries) = tokio::join!(self.foundation(), async {
+            match &self.binaries {
+                Some(directory) => Ok(directory.clone()),
+                None => ensure_built().await,
+            }
+        });
+        let ((folder, postgres), binaries) = (foundation?, binaries?);
+
+        let database = match &self.postgres {
+            Some(_) => format!("{DATABASE}_{}", Uuid::now_v7().simple()),
+            None => DATABASE.to_owned(),
+        };
+        if !postgres.has_database(&database).await? {
+            postgres.create_database(&database).await?;
+        }
+
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let started = self
+                .start_processes(&binaries, folder.path(), &postgres, &database)
+                .await;
+            match started {
+                Ok((moms, managers)) => {
+                    return Ok(Cluster {
+                        managers,
+                        moms,
+                        postgres,
+                        database,
+                        folder,
+                    });
+                }
+                Err(Error::PortTaken(_)) if tries < TRIES => {}
+                Err(error) => {
+                    folder.keep();
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// The folder and PostgreSQL.
+    async fn foundation(&self) -> Result<(Folder, Arc<Postgres>), Error> {
+        let folder = match &self.data_dir {
+            Some(directory) => Folder::persistent(directory)?,
+            None => Postgres::temporary_folder()?,
+        };
+        if let Some(postgres) = &self.postgres {
+            return Ok((folder, Arc::clone(postgres)));
+        }
+        let mut builder = Postgres::builder()
+            .directory(folder.path().join("postgres"))
+            .throw_away(folder.is_temporary());
+        for (name, value) in &self.postgres_settings {
+            builder = builder.setting(name, value);
+        }
+        let postgres = builder.start().await?;
+        Ok((folder, Arc::new(postgres)))
+    }
+
+    async fn start_processes(
+        &self,
+        binaries: &Path,
+        folder: &Path,
+        postgres: &Postgres,
+        database: &str,
+    ) -> Result<(Vec<Member<Mom>>, Vec<Member<Manager>>), Error> {
+        let mut moms = Vec::new();
+        for index in 0..self.moms {
+            moms.push(
+                self.mom(index, binaries, folder, postgres, database)
+                    .await?,
+            );
+        }
+        let addresses: Vec<_> = moms
+            .iter()
+            .map(|mom| (mom.process.host().to_owned(), mom.process.port()))
+            .collect();
+        let mut managers = Vec::new();
+        for index in 0..self.managers {
+            managers.push(
+                self.manager(index, binaries, folder, postgres, database, &addresses)
+                    .await?,
+            );
+        }
+
+        // All at once: MoMs wait for the schema that a manager applies, managers look for MoMs.
+        for mom in &moms {
+            mom.process.spawn()?;
+        }
+        for manager in &managers {
+            manager.process.spawn()?;
+        }
+        for manager in &managers {
+            manager.process.ready().await?;
+        }
+        for mom in &moms {
+            mom.process.ready().await?;
+        }
+        if !addresses.is_empty() {
+            let known: Vec<_> = addresses
+                .iter()
+                .map(|(host, port)| format!("('{host}', {port})"))
+                .collect();
+            let sql = format!(
+                "select count(*) from mom where is_up and (host, port) in ({})",
+                known.join(", ")
+            );
+            let processes: Vec<&Process> = moms
+                .iter()
+                .map(|mom| &**mom)
+                .chain(managers.iter().map(|manager| &**manager))
+                .collect();
+            try_wait_until("a manager to see every MoM up", SEEN_WITHIN, async || {
+                if let Err(ended) = processes
+                    .iter()
+                    .try_for_each(|process| process.ensure_running())
+                {
+                    return Ok(Err(ended));
+                }
+                match postgres.psql(database, &sql).await {
+                    Ok(up) if up == known.len().to_string() => Ok(Ok(())),
+                    Ok(up) => Err(format!("{up} of {} are up", known.len())),
+                    Err(error) => Err(error.to_string()),
+                }
+            })
+            .await??;
+        }
+        Ok((moms, managers))
+    }
+
+    async fn mom(
+        &self,
+        index: usize,
+        binaries: &Path,
+        folder: &Path,
+        postgres: &Postgres,
+        database: &str,
+    ) -> Result<Member<Mom>, Error> {
+        let port = free_port()?;
+        let database_proxy = self.database_proxy(postgres).await?;
+        let mut config = MomConfig::new("127.0.0.1", port)
+            .set("queue_buffer_size", 10_000)
+            .set("message_ttl", 600)
+            .database(
+                postgres,
+                database_proxy.as_ref().map_or(postgres.port(), Proxy::port),
+                database,
+            )
+            .set("database.min_connections", 1)
+            .set("database.max_connections", 10);
+        let proxy = if self.proxy_moms {
+            let proxy = Proxy::start(loopback(port)).await?;
+            config = config.set("external_port", proxy.port());
+            Some(proxy)
+        } else {
+            None
+        };
+        for (key, value) in &self.mom_settings {
+            config = config.set(key, value.clone());
+        }
+        let process = Mom::new(
+            &format!("mom{index}"),
+            binaries,
+            folder,
+            &config,
+            &self.mom_env,
+        )?;
+        Ok(Member {
+            process,
+            proxy,
+            database_proxy,
+        })
+    }
+
+    async fn manager(
+        &self,
+        index: usize,
+        binaries: &Path,
+        folder: &Path,
+        postgres: &Postgres,
+        database: &str,
+        moms: &[(String, u16)],
+    ) -> Result<Member<Manager>, Error> {
+        let database_proxy = self.database_proxy(postgres).await?;
+        let port = database_proxy.as_ref().map_or(postgres.port(), Proxy::port);
+        let mut config =
+            ManagerConfig::new(free_port()?, moms, &postgres.url_through(port, database));
+        for (key, value) in &self.manager_settings {
+            config = config.set(key, value);
+        }
+        let name = format!("manager{index}");
+        let process = Manager::new(&name, binaries, folder, &config, &self.manager_env)?;
+        Ok(Member {
+            process,
+            proxy: None,
+            database_proxy,
+        })
+    }
+
+    async fn database_proxy(&self, postgres: &Postgres) -> Result<Option<Proxy>, Error> {
+        if !self.proxy_databases {
+            return Ok(None);
+        }
+        Proxy::start(loopback(postgres.port())).await.map(Some)
+    }
+}
+
+/// A process with the proxies around it.
+#[derive(Debug)]
+struct Member<P> {
+    // Dropped first: what goes through the proxies is not to be broken before that.
+    process: P,
+    proxy: Option<Proxy>,
+    database_proxy: Option<Proxy>,
+}
+
+impl<P: std::ops::Deref<Target = Process>> std::ops::Deref for Member<P> {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+/// A running cluster. Dropping it ends everything that it has started.
+///
+/// MoMs and managers are counted from 0. Their logs are `mom0.log`, `manager0.log` and so on in
+/// [`Cluster::folder`].
+#[derive(Debug)]
+pub struct Cluster {
+    // Dropped in this order.
+    managers: Vec<Member<Manager>>,
+    moms: Vec<Member<Mom>>,
+    postgres: Arc<Postgres>,
+    database: String,
+    folder: Folder,
+}
+
+impl Cluster {
+    /// Starts a cluster with a PostgreSQL server of its own in a temporary folder.
+    pub async fn start(moms: usize, managers: usize) -> Result<Self, Error> {
+        Self::builder().moms(moms).managers(managers).start().await
+    }
+
+    /// A cluster with settings of its own.
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::default()
+    }
+
+    /// The MoM number `index`.
+    ///
+    /// # Panics
+    ///
+    /// Like all methods that take an index: when there is none of that number.
+    pub fn mom(&self, index: usize) -> &Mom {
+        &self.moms[index].process
+    }
+
+    /// All MoMs.
+    pub fn moms(&self) -> impl ExactSizeIterator<Item = &Mom> {
+        self.moms.iter().map(|member| &member.process)
+    }
+
+    /// The MoM that clients and managers know by this address.
+    pub fn mom_at(&self, host: &str, port: u16) -> Option<&Mom> {
+        self.moms()
+            .find(|mom| mom.host() == host && mom.port() == port)
+    }
+
+    /// The manager number `index`.
+    pub fn manager(&self, index: usize) -> &Manager {
+        &self.managers[index].process
+    }
+
+    /// All managers.
+    pub fn managers(&self) -> impl ExactSizeIterator<Item = &Manager> {
+        self.managers.iter().map(|member| &member.process)
+    }
+
+    /// The URL of a manager, without a slash at the end.
+    pub fn manager_url(&self, index: usize) -> String {
+        self.manager(index).url()
+    }
+
+    /// The proxy before a MoM, with [`ClusterBuilder::proxy_moms`].
+    pub fn mom_proxy(&self, index: usize) -> &Proxy {
+        self.moms[index]
+            .proxy
+            .as_ref()
+            .expect("the cluster was built with `proxy_moms`")
+    }
+
+    /// The proxy between a MoM and PostgreSQL, with [`ClusterBuilder::proxy_databases`].
+    pub fn mom_database_proxy(&self, index: usize) -> &Proxy {
+        self.moms[index]
+            .database_proxy
+            .as_ref()
+            .expect("the cluster was built with `proxy_databases`")
+    }
+
+    /// The proxy between a manager and PostgreSQL, with [`ClusterBuilder::proxy_databases`].
+    pub fn manager_database_proxy(&self, index: usize) -> &Proxy {
+        self.managers[index]
+            .database_proxy
+            .as_ref()
+            .expect("the cluster was built with `proxy_databases`")
+    }
+
+    /// The PostgreSQL server.
+    pub fn postgres(&self) -> &Postgres {
+        &self.postgres
+    }
+
+    /// The name of the cluster's database.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The URL of the cluster's database, password included.
+    pub fn database_url(&self) -> String {
+        self.postgres.url(&self.database)
+    }
+
+    /// Runs `sql` in the cluster's database; see [`Postgres::psql`].
+    pub async fn psql(&self, sql: &str) -> Result<String, Error> {
+        self.postgres.psql(&self.database, sql).await
+    }
+
+    /// Where configurations and logs are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Ends everything in good order: managers, MoMs, PostgreSQL. Dropping the cluster kills instead.
+    pub async fn stop(&self) -> Result<(), Error> {
+        let managers = self.managers.iter().map(|manager| &**manager);
+        for process in managers.chain(self.moms.iter().map(|mom| &**mom)) {
+            if process.is_running() {
+                // A frozen process would not hear of its end.
+                process.thaw().await?;
+                process.terminate().await?;
+            }
+        }
+        // A server that was handed in may be used by others.
+        if Arc::strong_count(&self.postgres) == 1 {
+            self.postgres.stop(Stop::Fast).await?;
+        }
+        Ok(())
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}

@@ -1,0 +1,557 @@
+//! A private PostgreSQL server.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use uuid::Uuid;
+
+use crate::account::{self, Account};
+use crate::process::{Process, ProcessBuilder};
+use crate::{Error, Folder, binaries, free_port, try_wait_until};
+
+const USER: &str = "rmom";
+/// Recovery after a crash is what takes long.
+const READY_WITHIN: Duration = Duration::from_mins(1);
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
+/// How often another port is tried when the chosen one was taken in the meantime.
+const TRIES: usize = 3;
+/// A socket's path may have 107 bytes; PostgreSQL appends `/.s.PGSQL.<port>`.
+const LONGEST_SOCKET_FOLDER: usize = 90;
+
+/// A directory for data that everybody gets to and that stays.
+const ELSEWHERE: &str = "/var/tmp";
+
+/// How to end PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Connections are broken off, transactions rolled back, everything is written out. Nothing to recover afterwards.
+    Fast,
+    /// PostgreSQL tells its backends to quit at once; the next start recovers from the write-ahead log.
+    Immediate,
+    /// SIGKILL to the server: its backends find out by themselves. The next start recovers.
+    Crash,
+}
+
+/// Settings of a [`Postgres`] that is to be started.
+#[derive(Clone, Debug, Default)]
+pub struct PostgresBuilder {
+    directory: Option<PathBuf>,
+    port: Option<u16>,
+    settings: Vec<(String, String)>,
+    throw_away: bool,
+}
+
+impl PostgresBuilder {
+    /// A directory that stays, with data from an earlier time if there are some. Otherwise a temporary one.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// The port to listen on; otherwise a free one, another at each start.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// One more setting of `postgresql.conf`, which prevails over those made here.
+    #[must_use]
+    pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.settings.push((name.into(), value.into()));
+        self
+    }
+
+    /// Whether the directory that was given is a temporary one.
+    pub(crate) fn throw_away(mut self, throw_away: bool) -> Self {
+        self.throw_away = throw_away;
+        self
+    }
+
+    /// Starts the server and waits until it answers.
+    pub async fn start(self) -> Result<Postgres, Error> {
+        Postgres::start_with(self).await
+    }
+}
+
+/// A PostgreSQL server of its own on 127.0.0.1, durable as in production: `fsync`, `full_page_writes` and
+/// `synchronous_commit` are on, and passwords are asked for (SCRAM).
+///
+/// Started by root, it runs under the account `postgres` or else `nobody`. Dropping the value ends it and removes the
+/// directory if that is a temporary one.
+#[derive(Debug)]
+pub struct Postgres {
+    // Dropped before `folder`, in which it writes.
+    process: Process,
+    bin: PathBuf,
+    port: u16,
+    password: String,
+    moved_from: Option<PathBuf>,
+    folder: Folder,
+}
+
+impl Postgres {
+    /// Starts a server in a temporary directory.
+    pub async fn start_temporary() -> Result<Self, Error> {
+        Self::builder().start().await
+    }
+
+    /// A server with settings of its own.
+    pub fn builder() -> PostgresBuilder {
+        PostgresBuilder::default()
+    }
+
+    /// A temporary folder in which PostgreSQL's account gets to its data.
+    pub(crate) fn temporary_folder() -> Result<Folder, Error> {
+        temporary_folder(Account::for_postgres()?.as_ref())
+    }
+
+    async fn start_with(builder: PostgresBuilder) -> Result<Self, Error> {
+        let account = Account::for_postgres()?;
+        let (mut folder, moved_from) = place(builder.directory.as_deref(), account.as_ref())?;
+        let data = folder.path().join("data");
+        let bin = binaries::postgres(major_of(&data)?)?;
+        let password = password(folder.path(), account.as_ref())?;
+        if !data.exists() {
+            initdb(
+                &bin,
+                folder.path(),
+                account.as_ref(),
+                builder.throw_away || folder.is_temporary(),
+            )
+            .await?;
+        }
+        clear_stale_pid(&data).await?;
+
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let port = builder.port.map_or_else(free_port, Ok)?;
+            let process = server(
+                &bin,
+                folder.path(),
+                account.clone(),
+                port,
+                &builder.settings,
+            );
+            let server = Self {
+                process,
+                bin: bin.clone(),
+                port,
+                password: password.clone(),
+                moved_from: moved_from.clone(),
+                folder,
+            };
+            match server.start().await {
+                Ok(()) => return Ok(server),
+                Err(Error::PortTaken(_)) if builder.port.is_none() && tries < TRIES => {
+                    Self { folder, .. } = server;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The account that owns the databases.
+    pub fn user(&self) -> &'static str {
+        USER
+    }
+
+    /// The password of [`Postgres::user`].
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The URL of `database`, password included.
+    pub fn url(&self, database: &str) -> String {
+        self.url_through(self.port, database)
+    }
+
+    /// The URL of `database` by way of another port of 127.0.0.1, that of a [`crate::Proxy`].
+    pub fn url_through(&self, port: u16, database: &str) -> String {
+        format!(
+            "postgresql://{USER}:{}@127.0.0.1:{port}/{database}",
+            self.password
+        )
+    }
+
+    /// The server's process: its log, its pid, and to freeze it. A frozen server's backends stay awake.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// The directory that was asked for, if PostgreSQL's account cannot get there and another one is used.
+    pub fn moved_from(&self) -> Option<&Path> {
+        self.moved_from.as_deref()
+    }
+
+    /// The directory that holds data, socket, password and log.
+    pub fn directory(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Creates an empty database.
+    pub async fn create_database(&self, name: &str) -> Result<(), Error> {
+        self.psql(
+            "postgres",
+            &format!("create database \"{}\"", name.replace('"', "\"\"")),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Whether there is a database of that name.
+    pub async fn has_database(&self, name: &str) -> Result<bool, Error> {
+        let name = name.replace('\'', "''");
+        let sql = format!("select count(*) from pg_database where datname = '{name}'");
+        Ok(self.psql("postgres", &sql).await? == "1")
+    }
+
+    /// Runs `sql` in `database` and returns what it printed: a line for each row, `|` between columns.
+    pub async fn psql(&self, database: &str, sql: &str) -> Result<String, Error> {
+        let output = tokio::process::Command::new(self.bin.join("psql"))
+            .args([
+                "--no-psqlrc",
+                "--quiet",
+                "--no-align",
+                "--tuples-only",
+                "--set=ON_ERROR_STOP=1",
+            ])
+            .args([
+                "--host=127.0.0.1",
+                "--no-password",
+                "--dbname",
+                database,
+                "--username",
+                USER,
+            ])
+            .arg(format!("--port={}", self.port))
+            .args(["--command", sql])
+            .env("PGPASSWORD", &self.password)
+            .env("PGCONNECT_TIMEOUT", "10")
+            .env_remove("PGOPTIONS")
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(Error::io("cannot run psql"))?;
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            return Err(Error::Failed(format!(
+                "psql on {database}: {}: {sql}",
+                why.trim()
+            )));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout)
+            .trim_end()
+            .to_owned())
+    }
+
+    /// Starts it again after [`Postgres::stop`], on the same port, and waits until it answers.
+    pub async fn start(&self) -> Result<(), Error> {
+        self.process.spawn()?;
+        let pid_file = self.folder.path().join("data/postmaster.pid");
+        try_wait_until(
+            "PostgreSQL to accept connections",
+            READY_WITHIN,
+            async || {
+                if let Err(error) = self.process.ensure_running() {
+                    return Ok(Err(error));
+                }
+                // The server notes its state in the last line of this file, as `pg_ctl --wait` knows.
+                let note = fs::read_to_string(&pid_file).unwrap_or_default();
+                let ready = note.lines().nth(7).map(str::trim) == Some("ready");
+                if !ready {
+                    return Err(format!(
+                        "it says {:?}",
+                        note.lines().nth(7).unwrap_or("nothing").trim()
+                    ));
+                }
+                self.psql("postgres", "select 1")
+                    .await
+                    .map(|_| Ok(()))
+                    .map_err(|error| error.to_string())
+            },
+        )
+        .await?
+    }
+
+    /// Ends it. Does nothing if it is not running.
+    pub async fn stop(&self, how: Stop) -> Result<(), Error> {
+        let Some(pid) = self.process.pid() else {
+            return Ok(());
+        };
+        let backends = children_of(pid);
+        match how {
+            Stop::Fast => self.process.signal(Signal::INT)?,
+            Stop::Immediate => self.process.signal(Signal::QUIT)?,
+            Stop::Crash => self.process.signal(Signal::KILL)?,
+        }
+        // One that is frozen would not notice.
+        let _ = self.process.signal(Signal::CONT);
+        self.process.ended(ENDS_WITHIN).await?;
+        // A new server refuses the data directory while a backend of the old one is alive.
+        try_wait_until(
+            "the backends of PostgreSQL to end",
+            ENDS_WITHIN,
+            async || {
+                let alive: Vec<_> = backends
+                    .iter()
+                    .filter(|pid| Path::new(&format!("/proc/{pid}")).exists())
+                    .collect();
+                if alive.is_empty() {
+                    Ok(())
+                } else {
+                    Err(format!("{alive:?} still run"))
+                }
+            },
+        )
+        .await
+    }
+
+    /// [`Postgres::stop`], then [`Postgres::start`].
+    pub async fn restart(&self, how: Stop) -> Result<(), Error> {
+        self.stop(how).await?;
+        self.start().await
+    }
+
+    /// Keeps a temporary directory beyond this value.
+    pub fn keep(&self) {
+        self.folder.keep();
+    }
+}
+
+/// The folder for a server: `wanted` or a temporary one, elsewhere if `account` cannot get there. With what was wanted
+/// instead in that case.
+fn place(
+    wanted: Option<&Path>,
+    account: Option<&Account>,
+) -> Result<(Folder, Option<PathBuf>), Error> {
+    let mut folder = match wanted {
+        Some(path) => Folder::persistent(path)?,
+        None => temporary_folder(account)?,
+    };
+    let Some(account) = account else {
+        return Ok((folder, None));
+    };
+    let mut moved_from = None;
+    if !account.reaches(folder.path()) {
+        moved_from = Some(folder.path().to_path_buf());
+        // The same place at each start, so that the data are found again.
+        let name = folder.path().to_string_lossy().replace('/', "-");
+        folder = Folder::persistent(Path::new(ELSEWHERE).join(format!("rmom{name}")))?;
+    }
+    if !account.owns(folder.path()) {
+        // Everybody may write to /var/tmp: a folder there that somebody else has made is not to be trusted.
+        let ours = fs::metadata(folder.path()).is_ok_and(|metadata| metadata.uid() == 0);
+        if !ours || !account.reaches(folder.path()) {
+            return Err(Error::Failed(format!(
+                "PostgreSQL's account `{}` cannot use the directory {}: choose one that every account can reach",
+                account.name(),
+                folder.path().display()
+            )));
+        }
+        account.give(folder.path())?;
+    }
+    Ok((folder, moved_from))
+}
+
+fn temporary_folder(account: Option<&Account>) -> Result<Folder, Error> {
+    let folder = Folder::temporary()?;
+    match account {
+        Some(account) if !account.reaches(folder.path()) => {
+            Folder::temporary_in(Path::new(ELSEWHERE))
+        }
+        _ => Ok(folder),
+    }
+}
+
+/// The major version that wrote `data`, if there are data.
+fn major_of(data: &Path) -> Result<Option<u32>, Error> {
+    let file = data.join("PG_VERSION");
+    if !file.exists() {
+        return Ok(None);
+    }
+    let version =
+        fs::read_to_string(&file).map_err(Error::io(format!("cannot read {}", file.display())))?;
+    let major = version.trim().parse();
+    major
+        .map(Some)
+        .map_err(|_| Error::Failed(format!("{} does not hold a version", file.display())))
+}
+
+/// The password kept in `folder`, made up when there is none.
+fn password(folder: &Path, account: Option<&Account>) -> Result<String, Error> {
+    let file = folder.join("password");
+    if file.exists() {
+        let kept = fs::read_to_string(&file)
+            .map_err(Error::io(format!("cannot read {}", file.display())))?;
+        return Ok(kept.trim().to_owned());
+    }
+    let made = Uuid::now_v7().simple().to_string();
+    OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&file)
+        .and_then(|mut open| open.write_all(made.as_bytes()))
+        .map_err(Error::io(format!("cannot write {}", file.display())))?;
+    if let Some(account) = account {
+        account.give(&file)?;
+    }
+    Ok(made)
+}
+
+async fn initdb(
+    bin: &Path,
+    folder: &Path,
+    account: Option<&Account>,
+    temporary: bool,
+) -> Result<(), Error> {
+    // Made under another name first, so that a run that was broken off is not taken for a finished one.
+    let unfinished = folder.join("data.unfinished");
+    if unfinished.exists() {
+        fs::remove_dir_all(&unfinished)
+            .map_err(Error::io(format!("cannot remove {}", unfinished.display())))?;
+    }
+    let mut command = tokio::process::Command::from(account::command(account, bin.join("initdb")));
+    command
+        .args([
+            "--encoding=UTF8",
+            "--locale=C",
+            "--no-instructions",
+            "--auth=scram-sha-256",
+        ])
+        .args(["--username", USER, "--pwfile"])
+        .arg(folder.join("password"))
+        .arg("--pgdata")
+        .arg(&unfinished);
+    if temporary {
+        // Nobody needs what a power cut leaves of a temporary directory. The server itself syncs nevertheless.
+        command.arg("--no-sync");
+    }
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(Error::io("cannot run initdb"))?;
+    if !output.status.success() {
+        return Err(Error::Failed(format!(
+            "initdb in {} ended ({}):\n{}{}",
+            folder.display(),
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        )));
+    }
+    let data = folder.join("data");
+    fs::rename(&unfinished, &data)
+        .map_err(Error::io(format!("cannot rename {}", unfinished.display())))
+}
+
+fn server(
+    bin: &Path,
+    folder: &Path,
+    account: Option<Account>,
+    port: u16,
+    settings: &[(String, String)],
+) -> Process {
+    let socket_folder = folder.to_string_lossy();
+    // Without a socket there is still the port.
+    let socket_folder = if socket_folder.len() > LONGEST_SOCKET_FOLDER {
+        ""
+    } else {
+        &socket_folder
+    };
+    let port = port.to_string();
+    let own = [
+        ("listen_addresses", "127.0.0.1"),
+        ("port", &port),
+        ("unix_socket_directories", socket_folder),
+        ("max_connections", "200"),
+        ("shared_buffers", "128MB"),
+        ("fsync", "on"),
+        ("full_page_writes", "on"),
+        ("synchronous_commit", "on"),
+        ("log_line_prefix", "%m [%p] "),
+    ];
+    let mut process = ProcessBuilder::new(
+        "PostgreSQL",
+        bin.join("postgres"),
+        folder.join("postgres.log"),
+    )
+    .account(account)
+    .directory("/")
+    .drop_env("PG")
+    // Messages are read here, so they are to be in one language.
+    .env("LC_ALL", "C")
+    // SIGQUIT is its immediate shutdown: it takes its backends along and leaves no shared memory behind.
+    .death_signal("QUIT")
+    .end_signal(Signal::QUIT)
+    .arg("-D")
+    .arg(folder.join("data"));
+    let all = own.into_iter().chain(
+        settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    );
+    for (name, value) in all {
+        process = process.arg("-c").arg(format!("{name}={value}"));
+    }
+    process.build()
+}
+
+/// Removes the pid file of a server that was killed, where its number belongs to some other process by now. PostgreSQL
+/// itself would take that for a running server and refuse to start.
+async fn clear_stale_pid(data: &Path) -> Result<(), Error> {
+    let file = data.join("postmaster.pid");
+    let what = format!(
+        "the PostgreSQL server that uses {} to end (is another demo running?)",
+        data.display()
+    );
+    // One whose parent was killed a moment ago is still shutting down.
+    try_wait_until(&what, Duration::from_secs(10), async || {
+        let Ok(note) = fs::read_to_string(&file) else {
+            return Ok(());
+        };
+        let pid = note.lines().next().unwrap_or_default().trim();
+        // Its command line names the data directory, absolute as it was given above.
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let ours = command
+            .split(|byte| *byte == 0)
+            .any(|arg| arg == data.as_os_str().as_encoded_bytes());
+        if ours {
+            Err(format!("it runs with pid {pid}"))
+        } else {
+            Ok(())
+        }
+    })
+    .await?;
+    match fs::remove_file(&file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::Io(
+            format!("cannot remove {}", file.display()),
+            error,
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|child| child.parse().ok())
+        .collect()
+}
