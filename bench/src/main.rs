@@ -1,0 +1,64 @@
+//! `rmom-bench`: measures a rusty-mom system from where its users stand, at the client library.
+//!
+//! Every subcommand creates queues of its own, deletes them at the end, and exits with 1 if anything that was
+//! acknowledged was not delivered, or if a push failed. Without `--addr` it starts a private cluster of the binaries
+//! beside it.
+
+mod catch_up;
+mod kill;
+mod load;
+mod lone;
+mod options;
+mod progress;
+mod receive;
+mod report;
+mod system;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::options::{Command, Options};
+use crate::report::Report;
+use crate::system::System;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options).await {
+        Ok(report) => {
+            report.print(options.json);
+            if report.is_sound() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Err(error) => {
+            eprintln!("rmom-bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Runs one subcommand, and takes away what it made, however it ends.
+async fn run(options: &Options) -> Result<Report> {
+    let system = System::open(options).await?;
+    let outcome = tokio::select! {
+        outcome = measure(&system, options) => outcome,
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+    };
+    system.close().await;
+    outcome
+}
+
+async fn measure(system: &System, options: &Options) -> Result<Report> {
+    match &options.command {
+        Command::Push(shape) => load::push(system, shape, options).await,
+        Command::Subscribe(shape) => receive::subscribe(system, shape, options).await,
+        Command::CatchUp(shape) => catch_up::catch_up(system, shape, options).await,
+        Command::Lone(shape) => lone::lone(system, shape).await,
+        Command::Kill(shape) => kill::kill(system, shape, options).await,
+    }
+}
