@@ -6,9 +6,9 @@ use momclient::{Message, MoMClient, Subscriber};
 use testkit::Cluster;
 
 /// Longer than anything here takes on a busy machine: a test that meets it has found a fault.
-pub const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
-pub fn client_of(cluster: &Cluster) -> MoMClient {
+pub(crate) fn client_of(cluster: &Cluster) -> MoMClient {
     MoMClient::builder([cluster.manager(0).url()])
         .deadline(LONG)
         .build()
@@ -17,7 +17,7 @@ pub fn client_of(cluster: &Cluster) -> MoMClient {
 
 /// Takes messages up to and with a sequence.
 #[allow(dead_code, reason = "not each file that includes this module receives")]
-pub async fn receive_until(subscriber: &mut Subscriber, last: i64) -> Vec<Message> {
+pub(crate) async fn receive_until(subscriber: &mut Subscriber, last: i64) -> Vec<Message> {
     let mut messages = Vec::new();
     while subscriber.last_seq() < last {
         let next = tokio::time::timeout(LONG, subscriber.next()).await;

@@ -7,7 +7,7 @@ use protos::{ListQueuesRequest, Message, Push, PushOkResponse, SubscriptionReque
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::Value;
 use testkit::{Cluster, wait_until};
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 /// Longer than anything here takes on a busy machine: only a failure lasts that long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -138,15 +138,15 @@ impl Rest {
 
 /// The gRPC surface of a MoM, at the address that clients know.
 pub(crate) async fn mom(cluster: &Cluster, index: usize) -> MessageStreamClient<Channel> {
-    MessageStreamClient::connect(cluster.mom(index).url())
-        .await
-        .unwrap()
+    let endpoint = Endpoint::from_shared(cluster.mom(index).url()).unwrap();
+    MessageStreamClient::new(endpoint.connect().await.unwrap())
 }
 
 /// The labels that a MoM says it hosts.
 pub(crate) async fn hosted(cluster: &Cluster, index: usize) -> Vec<String> {
-    let answer = mom(cluster, index).await.list_queues(ListQueuesRequest {});
-    answer.await.unwrap().into_inner().queues
+    let mut mom = mom(cluster, index).await;
+    let answer = mom.list_queues(ListQueuesRequest {}).await.unwrap();
+    answer.into_inner().queues
 }
 
 /// Waits until a MoM hosts a queue.
