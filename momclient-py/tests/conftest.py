@@ -30,7 +30,7 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session", autouse=True)
-async def one_loop(anyio_backend: str) -> None:  # noqa: ARG001 -- it makes the fixture asynchronous
+async def one_loop(anyio_backend: str) -> None:
     """Keep one event loop for all tests: gRPC's late events for a loop that is closed would meet the next one."""
 
 
