@@ -18,7 +18,7 @@ fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
 # The macros write while they are compiled, and only then.
 touch storage/src/lib.rs
-DATABASE_URL=$RMOM_DATABASE_URL SQLX_OFFLINE_DIR=$fresh cargo check --quiet --package storage
+DATABASE_URL=$RMOM_DATABASE_URL SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$fresh cargo check --quiet --package storage
 if [[ ${1:-} == --check ]]; then
     if ! diff -r .sqlx "$fresh" >/dev/null; then
         echo ".sqlx is not up to date: run \`make queries\` and commit the result" >&2

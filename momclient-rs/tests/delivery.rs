@@ -19,7 +19,7 @@ async fn pushes_of_many_at_once_come_once_and_in_order() {
     let mut subscriber = client.subscribe(&channel.id).await.unwrap();
 
     let pusher = client.pusher("news").connections(3).await.unwrap();
-    let pushed: HashMap<Uuid, (i64, String)> = stream::iter(0..MESSAGES)
+    let receipts: HashMap<Uuid, (i64, String)> = stream::iter(0..MESSAGES)
         .map(|n| {
             let pusher = pusher.clone();
             async move {
@@ -36,7 +36,7 @@ async fn pushes_of_many_at_once_come_once_and_in_order() {
     let seqs: Vec<_> = messages.iter().map(|message| message.seq).collect();
     assert_eq!(seqs, (1..=MESSAGES).collect::<Vec<_>>());
     for message in messages {
-        let (seq, content) = &pushed[&message.id];
+        let (seq, content) = &receipts[&message.id];
         assert_eq!(
             (message.seq, message.content.as_ref()),
             (*seq, content.as_bytes())

@@ -251,6 +251,7 @@ mod tests {
                 port: port as u16 + 1,
             },
             is_up: true,
+            since: chrono::DateTime::UNIX_EPOCH,
             queues: *queues,
         };
         queues.iter().enumerate().map(mom).collect()

@@ -12,6 +12,7 @@ mod queues;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use rocket::serde::json::Json;
 use rocket::{Build, Rocket, State, get, routes};
 use serde::Serialize;
@@ -52,6 +53,7 @@ struct Mom {
     host: String,
     port: u16,
     is_up: bool,
+    since: DateTime<Utc>,
     queues: i64,
 }
 
@@ -65,6 +67,7 @@ async fn moms(_caller: Caller, manager: &Shared) -> Answer<Json<Vec<Mom>>> {
         host: mom.address.host,
         port: mom.address.port,
         is_up: mom.is_up,
+        since: mom.since,
         queues: mom.queues,
     });
     Ok(Json(moms.collect()))

@@ -1,5 +1,6 @@
 //! The MoM servers that managers know.
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{Result, Store};
@@ -32,6 +33,8 @@ pub struct Mom {
     pub address: MomAddress,
     /// Whether its last probe was answered.
     pub is_up: bool,
+    /// Since when that has been so, by the database's clock.
+    pub since: DateTime<Utc>,
     /// How many queues it owns.
     pub queues: i64,
 }
@@ -68,7 +71,7 @@ impl Store {
     /// All MoMs with the number of queues that each owns, in the order of their registration. Locks nothing.
     pub async fn moms(&self) -> Result<Vec<Mom>> {
         let rows = sqlx::query!(
-            r#"select m.id, m.host, m.port, m.is_up,
+            r#"select m.id, m.host, m.port, m.is_up, m.since,
                 (select count(*) from queue q where q.mom_id = m.id) as "queues!"
             from mom m order by m.registered_at, m.id"#
         )
@@ -81,6 +84,7 @@ impl Store {
                 port: port(row.port),
             },
             is_up: row.is_up,
+            since: row.since,
             queues: row.queues,
         });
         Ok(moms.collect())
@@ -100,8 +104,7 @@ impl Store {
     /// Records that a MoM is up or down. Returns whether that is news. Locks the row of the MoM.
     pub async fn set_mom_up(&self, mom_id: Uuid, is_up: bool) -> Result<bool> {
         let changed = sqlx::query!(
-            "update mom set is_up = $2, last_seen_at = case when $2 then now() else last_seen_at end
-            where id = $1 and is_up <> $2",
+            "update mom set is_up = $2, since = now() where id = $1 and is_up <> $2",
             mom_id,
             is_up
         )

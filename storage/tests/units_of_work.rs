@@ -9,7 +9,7 @@ use testkit::{Postgres, wait_until};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 /// One server for all tests of this file, and a database for each.
 struct Database {

@@ -62,7 +62,8 @@ impl ClusterBuilder {
         self
     }
 
-    /// How many managers; 1 if not set. One at least: it is a manager that applies the schema.
+    /// How many managers; 1 if not set. MoMs need one, which applies the schema; with neither, there is an empty
+    /// database only.
     pub fn managers(mut self, number: usize) -> Self {
         self.managers = number;
         self
@@ -138,14 +139,16 @@ impl ClusterBuilder {
 
     /// Starts everything and waits until the managers consider every MoM to be up.
     pub async fn start(self) -> Result<Cluster, Error> {
-        if self.managers == 0 {
+        if self.managers == 0 && self.moms > 0 {
             return Err(Error::Failed(
-                "a cluster needs a manager at least, which applies the schema".to_owned(),
+                "MoMs need a manager, which applies the schema".to_owned(),
             ));
         }
         let (foundation, binaries) = tokio::join!(self.foundation(), async {
             match &self.binaries {
                 Some(directory) => Ok(directory.clone()),
+                // A database alone is what the programs' queries are checked against, before they can be built.
+                None if self.managers == 0 => Ok(PathBuf::new()),
                 None => ensure_built().await,
             }
         });

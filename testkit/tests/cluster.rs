@@ -298,13 +298,13 @@ async fn binaries_that_are_missing_are_named() {
 }
 
 #[tokio::test]
-async fn a_cluster_without_managers_is_refused() {
+async fn moms_without_a_manager_are_refused() {
     let error = Cluster::start(1, 0)
         .await
         .map(drop)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("needs a manager"), "{error}");
+    assert!(error.contains("need a manager"), "{error}");
 }
 
 #[tokio::test]

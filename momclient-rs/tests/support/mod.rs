@@ -6,7 +6,7 @@ use momclient::{Message, MoMClient, Subscriber};
 use testkit::Cluster;
 
 /// Longer than anything here takes on a busy machine: a test that meets it has found a fault.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+pub(crate) const LONG: Duration = Duration::from_mins(1);
 
 pub(crate) fn client_of(cluster: &Cluster) -> MoMClient {
     MoMClient::builder([cluster.manager(0).url()])

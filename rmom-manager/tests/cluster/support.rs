@@ -10,7 +10,7 @@ use testkit::{Cluster, wait_until};
 use tonic::transport::{Channel, Endpoint};
 
 /// Longer than anything here takes on a busy machine: only a failure lasts that long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A manager's REST surface.
 pub(crate) struct Rest {
