@@ -232,18 +232,22 @@ impl ClusterBuilder {
             );
         }
 
-        // All at once: MoMs wait for the schema that a manager applies, managers look for MoMs.
+        // In this order no one waits for another's next try: a manager finds every MoM up in its first turn. That any
+        // other order ends well too is for tests to show.
+        if let Some(manager) = managers.first() {
+            manager.process.migrate().await?;
+        }
         for mom in &moms {
             mom.process.spawn()?;
+        }
+        for mom in &moms {
+            mom.process.ready().await?;
         }
         for manager in &managers {
             manager.process.spawn()?;
         }
         for manager in &managers {
             manager.process.ready().await?;
-        }
-        for mom in &moms {
-            mom.process.ready().await?;
         }
         if !addresses.is_empty() {
             let known: Vec<_> = addresses

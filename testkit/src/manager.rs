@@ -74,6 +74,7 @@ fn string(value: &str) -> String {
 #[derive(Debug)]
 pub struct Manager {
     process: Process,
+    migration: Process,
     port: u16,
 }
 
@@ -91,20 +92,33 @@ impl Manager {
         fs::create_dir_all(&directory)
             .map_err(Error::io(format!("cannot create {}", directory.display())))?;
         write_secret(&directory.join("Rocket.toml"), &config.toml())?;
-        let log = folder.join(format!("{name}.log"));
-        let mut process = ProcessBuilder::new(name, binaries.join("rmom-manager"), log)
-            .drop_env("RMOM_")
-            .drop_env("ROCKET_")
-            .env("ROCKET_PROFILE", "default")
-            .env("NO_COLOR", "1")
-            .directory(directory);
-        for (key, value) in env {
-            process = process.env(key, value);
-        }
+        let process = |name: &str| {
+            let log = folder.join(format!("{name}.log"));
+            let mut process = ProcessBuilder::new(name, binaries.join("rmom-manager"), log)
+                .drop_env("RMOM_")
+                .drop_env("ROCKET_")
+                .env("ROCKET_PROFILE", "default")
+                .env("NO_COLOR", "1")
+                .directory(&directory);
+            for (key, value) in env {
+                process = process.env(key, value);
+            }
+            process
+        };
         Ok(Self {
-            process: process.build(),
+            process: process(name).build(),
+            migration: process(&format!("{name}-migrate")).arg("migrate").build(),
             port: config.port,
         })
+    }
+
+    /// Has it apply the schema, without starting it to serve.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        self.migration.spawn()?;
+        if self.migration.ended(READY_WITHIN).await?.success() {
+            return Ok(());
+        }
+        self.migration.ensure_running()
     }
 
     /// The port of its REST surface on 127.0.0.1.

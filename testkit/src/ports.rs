@@ -2,8 +2,10 @@
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
+
+use tokio::net::TcpSocket;
 
 use crate::Error;
 
@@ -39,9 +41,17 @@ pub fn free_port() -> Result<u16, Error> {
     )))
 }
 
-/// Whether nothing holds `address` at this moment.
+/// Whether nothing listens on `address` at this moment.
+///
+/// It binds and does not listen. A child that is just being started holds a copy of every socket until its program
+/// runs, and only a copy that listens would be in the way of the one whom the port is meant for.
 pub fn is_free(address: SocketAddr) -> bool {
-    TcpListener::bind(address).is_ok()
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    };
+    socket.is_ok_and(|socket| socket.set_reuseaddr(true).is_ok() && socket.bind(address).is_ok())
 }
 
 fn first_ephemeral() -> u16 {

@@ -14,12 +14,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::{Error, free_port};
+use crate::{Error, free_port, try_wait_until};
 
 /// What one read takes at most, and ...
 const CHUNK: usize = 16 * 1024;
 /// ... how many reads one direction of a connection may hold back before it stops reading: 4 MiB in all.
 const CHUNKS_HELD: usize = 256;
+/// How long the address may stay taken.
+const LISTENS_WITHIN: Duration = Duration::from_secs(10);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 128;
 
@@ -117,10 +119,9 @@ impl Proxy {
         if line.is_some() {
             return Ok(());
         }
-        let listener = listen(self.address).map_err(Error::io(format!(
-            "the proxy cannot listen on {}",
-            self.address
-        )))?;
+        // A child that is just being started holds a copy of the former listener until its program runs.
+        let what = format!("the proxy to listen on {}", self.address);
+        let listener = try_wait_until(&what, LISTENS_WITHIN, async || listen(self.address)).await?;
         let cut = self.ended.child_token();
         let connections = TaskTracker::new();
         let accepting = tokio::spawn(accept(

@@ -1,8 +1,8 @@
 //! A database that is away, and what the manager does in it by itself.
 
 use reqwest::Method;
-use serde_json::json;
-use testkit::{Cluster, Direction, Stop, wait_until};
+use serde_json::{Value, json};
+use testkit::{Cluster, Direction, Process, Stop, wait_until};
 
 use crate::support::{PATIENCE, Rest, push};
 
@@ -91,14 +91,32 @@ async fn a_manager_that_starts_without_a_database_waits_for_it() {
     rest.until_mom(cluster.mom(0).port(), false).await;
 }
 
+/// Everything that uses the database, MoMs first.
+fn processes(cluster: &Cluster) -> impl Iterator<Item = &Process> {
+    let moms = cluster.moms().map(|mom| &**mom);
+    moms.chain(cluster.managers().map(|manager| &**manager))
+}
+
 #[tokio::test]
 async fn several_managers_may_start_at_once_on_an_empty_database() {
     let cluster = Cluster::start(2, 4).await.unwrap();
+    for process in processes(&cluster) {
+        process.kill().await;
+    }
+    cluster
+        .psql("drop schema public cascade; create schema public")
+        .await
+        .unwrap();
+    for process in processes(&cluster) {
+        process.spawn().unwrap();
+    }
     for manager in 0..4 {
+        cluster.manager(manager).ready().await.unwrap();
         let rest = Rest::of(&cluster, manager);
-        wait_until("the manager to see both MoMs", PATIENCE, async || {
+        wait_until("the manager to see both MoMs up", PATIENCE, async || {
             let moms = rest.ask(Method::GET, "/moms").await.json;
-            moms.as_array().is_some_and(|moms| moms.len() == 2)
+            let up = |moms: &Vec<Value>| moms.iter().filter(|mom| mom["is_up"] == true).count();
+            moms.as_array().is_some_and(|moms| up(moms) == 2)
         })
         .await;
         rest.create(&format!("by{manager}")).await;
