@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import httpx
 
 from momclient import Channel, MoMInfo
+from momclient._proto import messages_pb2
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,38 @@ class Cluster:
     def restart(self, index: int) -> None:
         """Start a killed MoM again."""
         self._ask("POST", f"/mom/{index}/restart")
+
+    @contextmanager
+    def without_managers(self) -> Iterator[None]:
+        """Have every manager killed meanwhile."""
+        indices = [manager["index"] for manager in self._ask("GET", "/managers").json()]
+        for index in indices:
+            self._ask("POST", f"/manager/{index}/kill")
+        try:
+            yield
+        finally:
+            for index in indices:
+                self._ask("POST", f"/manager/{index}/start")
+
+    @contextmanager
+    def without_database(self) -> Iterator[None]:
+        """Have PostgreSQL stopped meanwhile."""
+        self._ask("POST", "/postgres/stop")
+        try:
+            yield
+        finally:
+            self._ask("POST", "/postgres/start")
+
+    def move(self, queue: str, index: int) -> None:
+        """Have a MoM take over a queue from another one that is well."""
+        mom = next(mom for mom in self.moms() if mom.index == index)
+        with grpc.insecure_channel(f"{mom.host}:{mom.port}") as channel:
+            rebuild = channel.unary_unary(
+                "/messages.MessageStream/RebuildQueue",
+                request_serializer=messages_pb2.RebuildQueueRequest.SerializeToString,
+                response_deserializer=messages_pb2.RebuildQueueOkResponse.FromString,
+            )
+            rebuild(messages_pb2.RebuildQueueRequest(queue_label=queue), timeout=60)
 
     def _ask(self, method: str, path: str) -> httpx.Response:
         answer = httpx.request(method, self.control + path, timeout=60, trust_env=False)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import momclient
-from momclient import Message, aio
+from momclient import Message, MoMError, Unavailable, aio
 
 T = TypeVar("T")
 
@@ -38,15 +38,51 @@ def until(what: str, condition: Callable[[], bool]) -> None:
         time.sleep(POLL_SECONDS)
 
 
-async def async_together(calls: list[Callable[[], Awaitable[T]]]) -> list[T]:
+async def async_together(calls: Sequence[Callable[[], Awaitable[T]]]) -> list[T]:
     """Run the calls at the same time and return their results in order."""
     return await asyncio.gather(*(call() for call in calls))
 
 
-def together(calls: list[Callable[[], T]]) -> list[T]:
+def together(calls: Sequence[Callable[[], T]]) -> list[T]:
     """Run the calls at the same time and return their results in order."""
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(lambda call: call(), calls))
+
+
+async def async_failure(call: Callable[[], Awaitable[object]]) -> MoMError | None:
+    """Return what the call fails with, or None."""
+    try:
+        await call()
+    except MoMError as error:
+        return error
+    return None
+
+
+def failure(call: Callable[[], object]) -> MoMError | None:
+    """Return what the call fails with, or None."""
+    try:
+        call()
+    except MoMError as error:
+        return error
+    return None
+
+
+async def async_available(call: Callable[[], Awaitable[object]]) -> None:
+    """Repeat the call until it is not refused as unavailable any more."""
+    deadline = time.monotonic() + SECONDS
+    while isinstance(error := await async_failure(call), Unavailable):
+        assert time.monotonic() < deadline, f"after {SECONDS:g} s there still is: {error}"
+        await asyncio.sleep(POLL_SECONDS)
+    assert error is None, error
+
+
+def available(call: Callable[[], object]) -> None:
+    """Repeat the call until it is not refused as unavailable any more."""
+    deadline = time.monotonic() + SECONDS
+    while isinstance(error := failure(call), Unavailable):
+        assert time.monotonic() < deadline, f"after {SECONDS:g} s there still is: {error}"
+        time.sleep(POLL_SECONDS)
+    assert error is None, error
 
 
 class AsyncReading:

@@ -60,6 +60,41 @@ class Flag:
         return self._event.wait(timeout)
 
 
+class AsyncTurns:
+    """A number of turns that can be taken at the same time."""
+
+    def __init__(self, count: int) -> None:
+        self._free = asyncio.Semaphore(count)
+
+    async def take(self, timeout: float) -> bool:
+        """Take a turn, waiting for up to `timeout` seconds until one is free, and tell whether it was taken."""
+        if not self._free.locked():
+            return await self._free.acquire()
+        try:
+            return await asyncio.wait_for(self._free.acquire(), timeout)
+        except asyncio.TimeoutError:
+            return False
+
+    def give(self) -> None:
+        """Give a turn back."""
+        self._free.release()
+
+
+class Turns:
+    """A number of turns that can be taken at the same time."""
+
+    def __init__(self, count: int) -> None:
+        self._free = threading.Semaphore(count)
+
+    def take(self, timeout: float) -> bool:
+        """Take a turn, waiting for up to `timeout` seconds until one is free, and tell whether it was taken."""
+        return self._free.acquire(timeout=max(0.0, timeout))
+
+    def give(self) -> None:
+        """Give a turn back."""
+        self._free.release()
+
+
 class AsyncStream:
     """One subscription call with a connection of its own; `open` once the MoM has accepted it."""
 

@@ -22,9 +22,11 @@ CODE_METADATA = "rmom-code"
 MAX_RECEIVE_BYTES = 16 * 1024 * 1024
 
 GRPC_OPTIONS: list[tuple[str, Any]] = [
-    # A frozen MoM keeps its connections open; only an unanswered ping tells.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
+    # A frozen MoM keeps its connections open; only an unanswered ping tells. gRPC waits for the answer as long as the
+    # ping timeout says, whose default is a minute, whatever the keepalive timeout is.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", MAX_RECEIVE_BYTES),
@@ -80,6 +82,19 @@ def topic_out(topic: str | None) -> str:
 def topic_in(topic: str) -> str | None:
     """Return a topic as users have it."""
     return None if topic in ("", NO_TOPIC) else topic
+
+
+def content(given: bytes | str) -> bytes:
+    """Return the content of a message as the wire has it, or raise InvalidArgument."""
+    if isinstance(given, bytes):
+        return given
+    try:
+        return given.encode()
+    except UnicodeEncodeError as error:
+        raise errors.InvalidArgument(f"content cannot be sent as UTF-8: {error}", code="invalid_argument") from None
+    except AttributeError:
+        kind = type(given).__name__
+        raise errors.InvalidArgument(f"content must be bytes or str, not {kind}", code="invalid_argument") from None
 
 
 def channel_id(text: str) -> str:

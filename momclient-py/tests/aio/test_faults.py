@@ -1,15 +1,37 @@
-"""Pushing and subscribing while MoMs are killed and frozen."""
+"""Pushing and subscribing while queues move, and while MoMs, managers and the database are away."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from momclient import OutcomeUnknown
+from momclient import ManagerUnreachable, OutcomeUnknown, Unavailable
 from momclient.aio import MoMClient
 from tests.cluster import Cluster
-from tests.waiting import AsyncReading, async_until
+from tests.waiting import AsyncReading, async_available, async_failure, async_until
 
 pytestmark = pytest.mark.anyio
+
+
+async def test_a_queue_that_moves_is_followed(cluster: Cluster, queue: str) -> None:
+    # Nothing is lost on the way of a push that is refused, so no outcome is unknown.
+    async with MoMClient(cluster.manager) as client, client.pusher(queue, retry_unknown=False) as pusher:
+        channel = await client.create_channel(queue)
+        async with client.subscriber(channel) as subscriber:
+            reading = AsyncReading(subscriber)
+            await pusher.push("before")
+            await reading.reached(1)
+            old = cluster.hosting(await client.get_queue(queue))
+            new = next(mom.index for mom in cluster.moms() if mom.index != old)
+            cluster.move(queue, new)
+            await pusher.push("after", timeout=60)
+            assert pusher.mom is not None
+            assert cluster.hosting(pusher.mom) == new
+            messages = await reading.reached(2)
+            assert [(message.seq, message.text) for message in messages] == [(1, "before"), (2, "after")]
+            assert subscriber.place is not None
+            assert cluster.hosting(subscriber.place) == new
 
 
 async def test_when_its_mom_is_killed_a_queue_goes_on_elsewhere(faulty: Cluster, queue: str) -> None:
@@ -83,3 +105,59 @@ async def test_where_nothing_was_sent_the_outcome_is_known(faulty: Cluster, queu
         faulty.kill(faulty.hosting(await client.get_queue(queue)))
         # The first attempts meet a MoM that is down, which is no reason to give up.
         assert (await pusher.push("content", timeout=60)).seq == 1
+
+
+async def test_without_managers_messages_go_on(faulty: Cluster, queue: str) -> None:
+    async with MoMClient(faulty.manager) as client, client.pusher(queue) as pusher:
+        channel = await client.create_channel(queue)
+        async with client.subscriber(channel) as subscriber:
+            reading = AsyncReading(subscriber)
+            await pusher.push("before")
+            await reading.reached(1)
+            with faulty.without_managers():
+                await pusher.push("meanwhile")
+                await reading.reached(2)
+                with pytest.raises(ManagerUnreachable):
+                    await client.create_channel(queue)
+                with pytest.raises(ManagerUnreachable):
+                    await client.get_queue(queue)
+            assert await client.list_queues() != []
+            assert await client.get_channel(channel.id) == channel
+
+
+async def test_without_moms_nothing_is_created(faulty: Cluster, label: str) -> None:
+    async with MoMClient(faulty.manager, timeout=60) as client:
+        for mom in faulty.moms():
+            faulty.kill(mom.index)
+        with pytest.raises(Unavailable) as caught:
+            await client.create_queue(label)
+        assert caught.value.code == "no_mom_up"
+        assert label not in await client.list_queues()
+        for mom in faulty.moms():
+            faulty.restart(mom.index)
+        # The manager takes a moment to see that they are back.
+        await async_available(partial(client.create_queue, label))
+        async with client.pusher(label) as pusher:
+            assert (await pusher.push("content")).seq == 1
+
+
+async def test_without_the_database_everything_is_refused_and_nothing_lost(faulty: Cluster, queue: str) -> None:
+    async with MoMClient(faulty.manager, timeout=60) as client, client.pusher(queue, retry_unknown=False) as pusher:
+        async with client.subscriber(await client.create_channel(queue)) as subscriber:
+            reading = AsyncReading(subscriber)
+            kept = [await pusher.push("before")]
+            with faulty.without_database():
+                # The push that finds out may be unknown, the ones behind it are refused.
+                refusals = [await async_failure(partial(pusher.push, f"refused {n}", timeout=1)) for n in range(3)]
+                assert [type(error) for error in refusals[1:]] == [Unavailable] * 2
+                assert {error.code for error in refusals[1:] if error is not None} == {"database_unavailable"}
+                for call in (client.get_queue, client.create_channel, client.delete_queue):
+                    error = await async_failure(partial(call, queue))
+                    assert (type(error), error and error.code) == (Unavailable, "database_unavailable")
+            kept.append(await pusher.push("after", timeout=60))
+            assert queue in await client.list_queues()
+            await async_until("the last message has come", lambda: subscriber.last_seq >= kept[-1].seq)
+        messages = await reading.ended()
+    assert {message.id for message in messages} >= {receipt.id for receipt in kept}
+    assert {message.text for message in messages} <= {"before", "refused 0", "after"}
+    assert [message.seq for message in messages] == list(range(1, kept[-1].seq + 1))

@@ -11,10 +11,13 @@ from momclient import (
     Closed,
     InvalidArgument,
     ManagerUnreachable,
+    OutcomeUnknown,
+    Overloaded,
     QueueNotFound,
 )
 from momclient.aio import MoMClient
-from tests.waiting import async_take, async_together
+from tests.cluster import Cluster
+from tests.waiting import async_failure, async_take, async_together
 
 pytestmark = pytest.mark.anyio
 
@@ -39,19 +42,38 @@ async def test_content_arrives_byte_for_byte(manager: str, queue: str) -> None:
             assert [message.content for message in await async_take(subscriber, 3)] == contents
 
 
+async def test_text_that_is_no_unicode_is_refused(manager: str, queue: str) -> None:
+    async with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        with pytest.raises(InvalidArgument) as caught:
+            await pusher.push("half a \ud800 pair")
+        assert caught.value.code == "invalid_argument"
+        assert (await pusher.push("whole")).seq == 1
+
+
 @pytest.mark.parametrize("size", [1024 * 1024 + 1, 5 * 1024 * 1024])
 async def test_what_is_too_large_is_refused_at_once(manager: str, queue: str, size: int) -> None:
     async with MoMClient(manager) as client, client.pusher(queue) as pusher:
-        with pytest.raises(InvalidArgument):
+        with pytest.raises(InvalidArgument) as caught:
             await pusher.push(b"x" * size)
+        assert caught.value.code in ("message_too_large", None)
         assert (await pusher.push("small")).seq == 1
 
 
-async def test_an_illegal_topic_is_refused(manager: str, queue: str) -> None:
+@pytest.mark.parametrize("topic", ["", "a b", "ä", "a/b", "a%20b", "a\n", "\0", "\ud800", "x" * 256])
+async def test_an_illegal_topic_is_refused(manager: str, queue: str, topic: str) -> None:
     async with MoMClient(manager) as client, client.pusher(queue) as pusher:
         with pytest.raises(InvalidArgument) as caught:
-            await pusher.push("content", topic="a b")
+            await pusher.push("content", topic=topic)
         assert caught.value.code == "invalid_topic"
+
+
+async def test_the_word_for_no_topic_is_none(manager: str, queue: str) -> None:
+    async with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        await pusher.push("content", topic="__NONE__")
+        channel = await client.create_channel(queue, "__none__")
+        assert channel.topic is None
+        async with client.subscriber(channel) as subscriber:
+            assert [message.topic for message in await async_take(subscriber, 1)] == [None]
 
 
 async def test_a_queue_that_is_missing_is_said_at_once(manager: str, label: str) -> None:
@@ -84,6 +106,29 @@ async def test_a_pusher_may_be_shared(manager: str, queue: str) -> None:
         assert sorted(receipt.seq for receipt in receipts) == list(range(1, 51))
         place = await client.get_queue(queue)
         assert pusher.mom == place
+
+
+async def test_pushes_in_flight_are_bounded_and_none_is_sent_twice(manager: str, queue: str) -> None:
+    async with MoMClient(manager) as client, client.pusher(queue, in_flight=8) as pusher:
+        calls = [partial(pusher.push, f"{number}", timeout=60) for number in range(400)]
+        receipts = await async_together(calls)
+        assert sorted(receipt.seq for receipt in receipts) == list(range(1, 401))
+        async with client.subscriber(await client.create_channel(queue)) as subscriber:
+            messages = await async_take(subscriber, 400)
+        assert sorted(message.text for message in messages) == sorted(str(number) for number in range(400))
+        with pytest.raises(InvalidArgument):
+            client.pusher(queue, in_flight=0)
+
+
+async def test_a_push_that_gets_no_turn_was_not_sent(faulty: Cluster, queue: str) -> None:
+    async with MoMClient(faulty.manager) as client, client.pusher(queue, retry_unknown=False, in_flight=1) as pusher:
+        await pusher.push("before")
+        faulty.freeze(faulty.hosting(await client.get_queue(queue)))
+        calls = [partial(async_failure, partial(pusher.push, "content", timeout=seconds)) for seconds in (2, 1)]
+        unknown, overloaded = await async_together(calls)
+        assert isinstance(unknown, OutcomeUnknown)
+        assert isinstance(overloaded, Overloaded)
+        assert overloaded.code == "in_flight_limit"
 
 
 async def test_without_a_manager_the_time_runs_out(dead_url: str) -> None:

@@ -1,16 +1,38 @@
 # Generated from tests/aio/test_faults.py by scripts/make_sync.py: edit that one, then run `make sync`.
 
-"""Pushing and subscribing while MoMs are killed and frozen."""
+"""Pushing and subscribing while queues move, and while MoMs, managers and the database are away."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
-from momclient import MoMClient, OutcomeUnknown
+from momclient import ManagerUnreachable, MoMClient, OutcomeUnknown, Unavailable
 from tests.cluster import Cluster
-from tests.waiting import Reading, until
+from tests.waiting import Reading, available, failure, until
 
 pytestmark = pytest.mark.anyio
+
+
+def test_a_queue_that_moves_is_followed(cluster: Cluster, queue: str) -> None:
+    # Nothing is lost on the way of a push that is refused, so no outcome is unknown.
+    with MoMClient(cluster.manager) as client, client.pusher(queue, retry_unknown=False) as pusher:
+        channel = client.create_channel(queue)
+        with client.subscriber(channel) as subscriber:
+            reading = Reading(subscriber)
+            pusher.push("before")
+            reading.reached(1)
+            old = cluster.hosting(client.get_queue(queue))
+            new = next(mom.index for mom in cluster.moms() if mom.index != old)
+            cluster.move(queue, new)
+            pusher.push("after", timeout=60)
+            assert pusher.mom is not None
+            assert cluster.hosting(pusher.mom) == new
+            messages = reading.reached(2)
+            assert [(message.seq, message.text) for message in messages] == [(1, "before"), (2, "after")]
+            assert subscriber.place is not None
+            assert cluster.hosting(subscriber.place) == new
 
 
 def test_when_its_mom_is_killed_a_queue_goes_on_elsewhere(faulty: Cluster, queue: str) -> None:
@@ -84,3 +106,59 @@ def test_where_nothing_was_sent_the_outcome_is_known(faulty: Cluster, queue: str
         faulty.kill(faulty.hosting(client.get_queue(queue)))
         # The first attempts meet a MoM that is down, which is no reason to give up.
         assert (pusher.push("content", timeout=60)).seq == 1
+
+
+def test_without_managers_messages_go_on(faulty: Cluster, queue: str) -> None:
+    with MoMClient(faulty.manager) as client, client.pusher(queue) as pusher:
+        channel = client.create_channel(queue)
+        with client.subscriber(channel) as subscriber:
+            reading = Reading(subscriber)
+            pusher.push("before")
+            reading.reached(1)
+            with faulty.without_managers():
+                pusher.push("meanwhile")
+                reading.reached(2)
+                with pytest.raises(ManagerUnreachable):
+                    client.create_channel(queue)
+                with pytest.raises(ManagerUnreachable):
+                    client.get_queue(queue)
+            assert client.list_queues() != []
+            assert client.get_channel(channel.id) == channel
+
+
+def test_without_moms_nothing_is_created(faulty: Cluster, label: str) -> None:
+    with MoMClient(faulty.manager, timeout=60) as client:
+        for mom in faulty.moms():
+            faulty.kill(mom.index)
+        with pytest.raises(Unavailable) as caught:
+            client.create_queue(label)
+        assert caught.value.code == "no_mom_up"
+        assert label not in client.list_queues()
+        for mom in faulty.moms():
+            faulty.restart(mom.index)
+        # The manager takes a moment to see that they are back.
+        available(partial(client.create_queue, label))
+        with client.pusher(label) as pusher:
+            assert (pusher.push("content")).seq == 1
+
+
+def test_without_the_database_everything_is_refused_and_nothing_lost(faulty: Cluster, queue: str) -> None:
+    with MoMClient(faulty.manager, timeout=60) as client, client.pusher(queue, retry_unknown=False) as pusher:
+        with client.subscriber(client.create_channel(queue)) as subscriber:
+            reading = Reading(subscriber)
+            kept = [pusher.push("before")]
+            with faulty.without_database():
+                # The push that finds out may be unknown, the ones behind it are refused.
+                refusals = [failure(partial(pusher.push, f"refused {n}", timeout=1)) for n in range(3)]
+                assert [type(error) for error in refusals[1:]] == [Unavailable] * 2
+                assert {error.code for error in refusals[1:] if error is not None} == {"database_unavailable"}
+                for call in (client.get_queue, client.create_channel, client.delete_queue):
+                    error = failure(partial(call, queue))
+                    assert (type(error), error and error.code) == (Unavailable, "database_unavailable")
+            kept.append(pusher.push("after", timeout=60))
+            assert queue in client.list_queues()
+            until("the last message has come", lambda: subscriber.last_seq >= kept[-1].seq)
+        messages = reading.ended()
+    assert {message.id for message in messages} >= {receipt.id for receipt in kept}
+    assert {message.text for message in messages} <= {"before", "refused 0", "after"}
+    assert [message.seq for message in messages] == list(range(1, kept[-1].seq + 1))

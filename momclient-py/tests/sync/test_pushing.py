@@ -14,9 +14,12 @@ from momclient import (
     InvalidArgument,
     ManagerUnreachable,
     MoMClient,
+    OutcomeUnknown,
+    Overloaded,
     QueueNotFound,
 )
-from tests.waiting import take, together
+from tests.cluster import Cluster
+from tests.waiting import failure, take, together
 
 pytestmark = pytest.mark.anyio
 
@@ -41,19 +44,38 @@ def test_content_arrives_byte_for_byte(manager: str, queue: str) -> None:
             assert [message.content for message in take(subscriber, 3)] == contents
 
 
+def test_text_that_is_no_unicode_is_refused(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        with pytest.raises(InvalidArgument) as caught:
+            pusher.push("half a \ud800 pair")
+        assert caught.value.code == "invalid_argument"
+        assert (pusher.push("whole")).seq == 1
+
+
 @pytest.mark.parametrize("size", [1024 * 1024 + 1, 5 * 1024 * 1024])
 def test_what_is_too_large_is_refused_at_once(manager: str, queue: str, size: int) -> None:
     with MoMClient(manager) as client, client.pusher(queue) as pusher:
-        with pytest.raises(InvalidArgument):
+        with pytest.raises(InvalidArgument) as caught:
             pusher.push(b"x" * size)
+        assert caught.value.code in ("message_too_large", None)
         assert (pusher.push("small")).seq == 1
 
 
-def test_an_illegal_topic_is_refused(manager: str, queue: str) -> None:
+@pytest.mark.parametrize("topic", ["", "a b", "ä", "a/b", "a%20b", "a\n", "\0", "\ud800", "x" * 256])
+def test_an_illegal_topic_is_refused(manager: str, queue: str, topic: str) -> None:
     with MoMClient(manager) as client, client.pusher(queue) as pusher:
         with pytest.raises(InvalidArgument) as caught:
-            pusher.push("content", topic="a b")
+            pusher.push("content", topic=topic)
         assert caught.value.code == "invalid_topic"
+
+
+def test_the_word_for_no_topic_is_none(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        pusher.push("content", topic="__NONE__")
+        channel = client.create_channel(queue, "__none__")
+        assert channel.topic is None
+        with client.subscriber(channel) as subscriber:
+            assert [message.topic for message in take(subscriber, 1)] == [None]
 
 
 def test_a_queue_that_is_missing_is_said_at_once(manager: str, label: str) -> None:
@@ -86,6 +108,29 @@ def test_a_pusher_may_be_shared(manager: str, queue: str) -> None:
         assert sorted(receipt.seq for receipt in receipts) == list(range(1, 51))
         place = client.get_queue(queue)
         assert pusher.mom == place
+
+
+def test_pushes_in_flight_are_bounded_and_none_is_sent_twice(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client, client.pusher(queue, in_flight=8) as pusher:
+        calls = [partial(pusher.push, f"{number}", timeout=60) for number in range(400)]
+        receipts = together(calls)
+        assert sorted(receipt.seq for receipt in receipts) == list(range(1, 401))
+        with client.subscriber(client.create_channel(queue)) as subscriber:
+            messages = take(subscriber, 400)
+        assert sorted(message.text for message in messages) == sorted(str(number) for number in range(400))
+        with pytest.raises(InvalidArgument):
+            client.pusher(queue, in_flight=0)
+
+
+def test_a_push_that_gets_no_turn_was_not_sent(faulty: Cluster, queue: str) -> None:
+    with MoMClient(faulty.manager) as client, client.pusher(queue, retry_unknown=False, in_flight=1) as pusher:
+        pusher.push("before")
+        faulty.freeze(faulty.hosting(client.get_queue(queue)))
+        calls = [partial(failure, partial(pusher.push, "content", timeout=seconds)) for seconds in (2, 1)]
+        unknown, overloaded = together(calls)
+        assert isinstance(unknown, OutcomeUnknown)
+        assert isinstance(overloaded, Overloaded)
+        assert overloaded.code == "in_flight_limit"
 
 
 def test_without_a_manager_the_time_runs_out(dead_url: str) -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 import grpc
 
 from momclient import _wire, errors
-from momclient._links import Flag
+from momclient._links import Flag, Turns
 from momclient._proto import messages_pb2
 from momclient._sync.manager import Manager
 from momclient.values import MoMInfo, Receipt
@@ -47,12 +47,17 @@ class Pusher:
         *,
         retry_unknown: bool,
         attempt_timeout: float,
+        in_flight: int,
         forget: Callable[[Pusher], None],
     ) -> None:
+        if in_flight < 1:
+            raise errors.InvalidArgument(f"in_flight {in_flight} is not legal: use 1 or more", code="invalid_argument")
         self._manager = manager
         self._queue = _wire.label(queue)
         self._retry_unknown = retry_unknown
         self._attempt_timeout = attempt_timeout
+        self._in_flight = in_flight
+        self._turns = Turns(in_flight)
         self._forget = forget
         self._closed = Flag()
         self._lock = Lock()
@@ -90,11 +95,31 @@ class Pusher:
         Unavailable (the message was certainly not accepted) or OutcomeUnknown (some attempt may have been).
         """
         request = messages_pb2.Push(
-            content=content.encode() if isinstance(content, str) else content,
-            topic=_wire.topic_out(topic),
-            queue_label=self._queue,
+            content=_wire.content(content), topic=_wire.topic_out(topic), queue_label=self._queue
         )
         deadline = time.monotonic() + timeout
+        # gRPC's deadline runs as well while a call waits in its own line, and then does not tell that it was not sent.
+        if not self._turns.take(timeout):
+            raise errors.Overloaded(
+                f"not sent within {timeout:g} s: {self._in_flight} pushes of this pusher were in flight all the time",
+                code="in_flight_limit",
+            )
+        try:
+            return self._push(request, deadline, timeout)
+        finally:
+            self._turns.give()
+
+    def close(self) -> None:
+        """Close the connection once the pushes that are on it have ended."""
+        self._closed.set()
+        self._forget(self)
+        with self._lock:
+            link, self._link = self._link, None
+            idle = link is not None and link.pushes == 0
+        if link is not None and idle:
+            link.channel.close()
+
+    def _push(self, request: messages_pb2.Push, deadline: float, timeout: float) -> Receipt:
         backoff = _wire.Backoff()
         unknown: errors.OutcomeUnknown | None = None
         while True:
@@ -112,16 +137,6 @@ class Pusher:
                 raise _time_is_up(timeout, unknown or last) from last
             if self._closed.wait(pause):
                 raise unknown or errors.Closed("the pusher was closed before the message was accepted")
-
-    def close(self) -> None:
-        """Close the connection once the pushes that are on it have ended."""
-        self._closed.set()
-        self._forget(self)
-        with self._lock:
-            link, self._link = self._link, None
-            idle = link is not None and link.pushes == 0
-        if link is not None and idle:
-            link.channel.close()
 
     def _attempt(self, request: messages_pb2.Push, deadline: float) -> Receipt:
         link = self._connect(deadline)

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from momclient import _wire, errors
-from momclient._links import AsyncFlag
+from momclient._links import AsyncFlag, AsyncTurns
 from momclient._proto import messages_pb2
 from momclient.aio.manager import Manager
 from momclient.values import MoMInfo, Receipt
@@ -46,12 +46,17 @@ class Pusher:
         *,
         retry_unknown: bool,
         attempt_timeout: float,
+        in_flight: int,
         forget: Callable[[Pusher], None],
     ) -> None:
+        if in_flight < 1:
+            raise errors.InvalidArgument(f"in_flight {in_flight} is not legal: use 1 or more", code="invalid_argument")
         self._manager = manager
         self._queue = _wire.label(queue)
         self._retry_unknown = retry_unknown
         self._attempt_timeout = attempt_timeout
+        self._in_flight = in_flight
+        self._turns = AsyncTurns(in_flight)
         self._forget = forget
         self._closed = AsyncFlag()
         self._lock = AsyncLock()
@@ -89,11 +94,31 @@ class Pusher:
         Unavailable (the message was certainly not accepted) or OutcomeUnknown (some attempt may have been).
         """
         request = messages_pb2.Push(
-            content=content.encode() if isinstance(content, str) else content,
-            topic=_wire.topic_out(topic),
-            queue_label=self._queue,
+            content=_wire.content(content), topic=_wire.topic_out(topic), queue_label=self._queue
         )
         deadline = time.monotonic() + timeout
+        # gRPC's deadline runs as well while a call waits in its own line, and then does not tell that it was not sent.
+        if not await self._turns.take(timeout):
+            raise errors.Overloaded(
+                f"not sent within {timeout:g} s: {self._in_flight} pushes of this pusher were in flight all the time",
+                code="in_flight_limit",
+            )
+        try:
+            return await self._push(request, deadline, timeout)
+        finally:
+            self._turns.give()
+
+    async def close(self) -> None:
+        """Close the connection once the pushes that are on it have ended."""
+        self._closed.set()
+        self._forget(self)
+        async with self._lock:
+            link, self._link = self._link, None
+            idle = link is not None and link.pushes == 0
+        if link is not None and idle:
+            await link.channel.close()
+
+    async def _push(self, request: messages_pb2.Push, deadline: float, timeout: float) -> Receipt:
         backoff = _wire.Backoff()
         unknown: errors.OutcomeUnknown | None = None
         while True:
@@ -111,16 +136,6 @@ class Pusher:
                 raise _time_is_up(timeout, unknown or last) from last
             if await self._closed.wait(pause):
                 raise unknown or errors.Closed("the pusher was closed before the message was accepted")
-
-    async def close(self) -> None:
-        """Close the connection once the pushes that are on it have ended."""
-        self._closed.set()
-        self._forget(self)
-        async with self._lock:
-            link, self._link = self._link, None
-            idle = link is not None and link.pushes == 0
-        if link is not None and idle:
-            await link.channel.close()
 
     async def _attempt(self, request: messages_pb2.Push, deadline: float) -> Receipt:
         link = await self._connect(deadline)

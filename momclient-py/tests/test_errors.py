@@ -1,0 +1,124 @@
+"""What servers answer, and which error of the tree it becomes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+
+from momclient import (
+    AlreadyExists,
+    ChannelNotFound,
+    InvalidArgument,
+    MoMError,
+    OutcomeUnknown,
+    Overloaded,
+    QueueNotFound,
+    ServerFault,
+    Unavailable,
+    _wire,
+)
+
+Status = grpc.StatusCode
+
+
+class Failed(grpc.RpcError):
+    """A call that ended with a status."""
+
+    def __init__(self, status: Status, code: str | None, detail: str = "the detail") -> None:
+        super().__init__()
+        self._status = status
+        self._code = code
+        self._detail = detail
+
+    def code(self) -> Status:
+        return self._status
+
+    def details(self) -> str:
+        return self._detail
+
+    def trailing_metadata(self) -> Any:
+        return (("date", "today"),) + ((("rmom-code", self._code),) if self._code else ())
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (Status.INVALID_ARGUMENT, "invalid_topic", InvalidArgument),
+        (Status.INVALID_ARGUMENT, "message_too_large", InvalidArgument),
+        (Status.OUT_OF_RANGE, None, InvalidArgument),
+        (Status.NOT_FOUND, "queue_not_found", QueueNotFound),
+        (Status.FAILED_PRECONDITION, "not_owner", Unavailable),
+        (Status.FAILED_PRECONDITION, "not_registered", Unavailable),
+        (Status.RESOURCE_EXHAUSTED, "overloaded", Overloaded),
+        (Status.UNAVAILABLE, "database_unavailable", Unavailable),
+        (Status.UNAVAILABLE, "stopping", Unavailable),
+        (Status.UNAVAILABLE, "outcome_unknown", OutcomeUnknown),
+        (Status.UNAVAILABLE, "a code of later", OutcomeUnknown),
+        (Status.UNAVAILABLE, None, OutcomeUnknown),
+        (Status.DEADLINE_EXCEEDED, None, OutcomeUnknown),
+        (Status.CANCELLED, None, OutcomeUnknown),
+        (Status.UNKNOWN, None, OutcomeUnknown),
+        (Status.INTERNAL, None, OutcomeUnknown),
+        (Status.INTERNAL, "internal", ServerFault),
+        (Status.UNIMPLEMENTED, None, ServerFault),
+    ],
+)
+def test_a_push_fails_with(status: Status, code: str | None, kind: type[MoMError]) -> None:
+    error = _wire.push_error(Failed(status, code))
+    assert isinstance(error, kind)
+    assert isinstance(error, Unavailable) == issubclass(kind, Unavailable)
+    assert error.code == code
+    assert "the detail" in error.detail
+
+
+def test_a_push_that_never_left_is_known_not_to_be_accepted() -> None:
+    error = _wire.push_error(Failed(Status.UNAVAILABLE, None, "failed to connect to all addresses; last error: …"))
+    assert type(error) is Unavailable
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (Status.INVALID_ARGUMENT, "invalid_channel_id", InvalidArgument),
+        (Status.NOT_FOUND, "channel_not_found", ChannelNotFound),
+        (Status.FAILED_PRECONDITION, "not_owner", Unavailable),
+        (Status.RESOURCE_EXHAUSTED, "overloaded", Overloaded),
+        (Status.UNAVAILABLE, "stopping", Unavailable),
+        (Status.UNAVAILABLE, None, Unavailable),
+        (Status.CANCELLED, None, Unavailable),
+        (Status.UNIMPLEMENTED, None, ServerFault),
+    ],
+)
+def test_a_subscription_ends_with(status: Status, code: str | None, kind: type[MoMError]) -> None:
+    error = _wire.subscribe_error(Failed(status, code))
+    assert isinstance(error, kind)
+    assert error.code == code
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "invalid_label", InvalidArgument),
+        (413, "body_too_large", InvalidArgument),
+        (422, "malformed_request", InvalidArgument),
+        (404, "queue_not_found", QueueNotFound),
+        (404, "channel_not_found", ChannelNotFound),
+        (404, "route_not_found", ServerFault),
+        (404, None, ServerFault),
+        (405, "method_not_allowed", ServerFault),
+        (409, "queue_exists", AlreadyExists),
+        (409, "not_owner", Unavailable),
+        (429, "overloaded", Overloaded),
+        (500, "internal", ServerFault),
+        (502, None, Unavailable),
+        (503, "database_unavailable", Unavailable),
+        (503, "no_mom_up", Unavailable),
+    ],
+)
+def test_a_request_fails_with(status: int, code: str | None, kind: type[MoMError]) -> None:
+    error = _wire.rest_error(status, code, "the detail")
+    assert type(error) is kind
+    assert (error.code, error.detail) == (code, "the detail")
+    assert str(error) == ("the detail" if code is None else f"the detail [{code}]")
