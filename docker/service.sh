@@ -30,23 +30,30 @@ our_images=(news rmom rmom-manager)
 
 fail() { printf 'service.sh: %s\n' "$*" >&2; exit 1; }
 
-compose_files=(--file "$here/docker-compose.yaml")
-compose() {
+# Without an engine every command would fail in a way of its own.
+need_docker() {
+    command -v docker >/dev/null ||
+        fail "docker is missing. Install Docker and Compose, on Debian: apt-get install docker.io docker-compose"
+    docker info >/dev/null 2>&1 || fail "the Docker engine does not answer. Start it, or join the group that may use it."
     if docker compose version >/dev/null 2>&1; then
-        docker compose "${compose_files[@]}" "$@"
+        compose_command=(docker compose)
     elif command -v docker-compose >/dev/null; then
-        docker-compose "${compose_files[@]}" "$@"
+        compose_command=(docker-compose)
     else
-        fail "there is no Docker Compose here. Install the package docker-compose-plugin or docker-compose."
+        fail "Docker Compose is missing. Install the package docker-compose-plugin or docker-compose."
     fi
 }
+
+compose_files=(--file "$here/docker-compose.yaml")
+compose() { "${compose_command[@]}" "${compose_files[@]}" "$@"; }
 
 build() {
     local image
     for image in "$@"; do
-        docker build "${build_flags[@]}" --file "$here/Dockerfile" --target "$image" \
+        # A step that fails would otherwise leave its container behind.
+        docker build --force-rm "${build_flags[@]}" --file "$here/Dockerfile" --target "$image" \
             --tag "rusty-mom/$image:$tag" "$here/.." ||
-            fail "the image rusty-mom/$image was not built. Where no image registry is reached, docker/base-images.sh makes the base images."
+            fail "the image rusty-mom/$image was not built; why is said above. If a base image could not be pulled, docker/base-images.sh makes it."
     done
 }
 
@@ -66,6 +73,19 @@ health() {
         docker inspect --format '{{.Name}} {{if .State.Health}}{{.State.Health.Status}}{{else}}{{.State.Status}}{{end}}' \
             "${containers[@]}"
     fi
+}
+
+# Compose tells that a port is taken, among much else, but not what to do about it.
+explain_taken_ports() {
+    local running service port variable
+    while read -r running service port; do
+        if [[ $running == false && -n $port ]] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+            variable=${service^^}_PORT
+            printf 'service.sh: port %s, wanted for %s, is taken by another program; %s=... chooses another port.\n' \
+                "$port" "$service" "${variable//-/_}" >&2
+        fi
+    done < <(compose ps --all --quiet | xargs --no-run-if-empty docker inspect --format \
+        '{{.State.Running}} {{index .Config.Labels "com.docker.compose.service"}} {{range .HostConfig.PortBindings}}{{range .}}{{.HostPort}}{{end}}{{end}}')
 }
 
 wait_until_healthy() {
@@ -94,7 +114,10 @@ up() {
     done
     # The database alone needs none of our images.
     if [[ ${services[*]} != postgres ]]; then build_missing; fi
-    compose up --detach --no-build "${services[@]}"
+    if ! compose up --detach --no-build "${services[@]}"; then
+        explain_taken_ports
+        fail "not everything was started; \"docker/service.sh down\" removes what was."
+    fi
     wait_until_healthy "${services[@]}"
 }
 
@@ -115,6 +138,9 @@ down() {
 
 command=${1:-}
 if (($# > 0)); then shift; fi
+case $command in
+    up | down | build | status | logs) need_docker ;;
+esac
 case $command in
     up) up "$@" ;;
     down) down "$@" ;;
