@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
+from zlib import crc32
 
 from flask import Flask, Response, abort, request
 from jinja2 import ChoiceLoader, FileSystemLoader
@@ -38,6 +39,8 @@ ASK_AGAIN_MILLIS = 5_000
 STATE_SECONDS = 0.5
 PING_SECONDS = 15.0
 
+TONES = 8
+
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:;"
@@ -54,7 +57,7 @@ def make_app(folder: Path, feed: Feed[Item], state: Callable[[], State]) -> Flas
     app = Flask("news", static_folder=str(HERE / "static"), template_folder=str(folder / "templates"))
     app.jinja_loader = ChoiceLoader([FileSystemLoader(folder / "templates"), FileSystemLoader(HERE / "templates")])
     app.config["MAX_CONTENT_LENGTH"] = 64 * 1024
-    app.jinja_env.filters["clock"] = _clock
+    app.jinja_env.filters |= {"clock": _clock, "tone": _tone}
     live = threading.BoundedSemaphore(LIVE_PAGES)
 
     @app.before_request
@@ -163,3 +166,8 @@ def _clock(at: str) -> str:
         return f"{datetime.fromisoformat(at).astimezone(timezone.utc):%H:%M:%S} UTC"
     except ValueError:
         return at
+
+
+def _tone(word: str) -> str:
+    # The style sheet has a colour for each class; a word keeps its own, here and on the other application's page.
+    return f"tone-{crc32(word.encode()) % TONES}"

@@ -13,25 +13,19 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
 
 from momclient import MoMClient
+from tests.browser import Browser, Page
 from tests.cluster import Cluster
 from tests.waiting import SECONDS, until
 
 ROOT = Path(__file__).resolve().parent.parent
-
-Browser = webdriver.Chrome
 
 
 class Application:
@@ -103,44 +97,47 @@ def running(name: str, cluster: Cluster, **settings: str) -> Iterator[Applicatio
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1000,1100"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
+    browser = Browser()
+    yield browser
+    browser.close()
 
 
-def wait(browser: Browser, what: str, condition: Callable[[Browser], bool]) -> None:
-    WebDriverWait(browser, SECONDS, 0.05).until(condition, f"waited {SECONDS:g} s for this: {what}")
+def wait_until_live(page: Page) -> None:
+    page.wait("the state is live", lambda: page.texts("[data-connected=yes]") != [])
 
 
-def texts(browser: Browser, selector: str) -> list[str]:
-    found: list[str] = browser.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].map((element) => element.textContent)", selector
-    )
-    return found
+def wait_for_entries(page: Page, count: int) -> None:
+    page.wait(f"{count} entries", lambda: len(page.texts(".entry")) >= count)
 
 
-def fill(place: WebElement, **values: str) -> None:
-    for name, value in values.items():
-        field = place.find_element(By.NAME, name)
-        field.clear()
-        field.send_keys(value)
+def titled(page: Page, title: str) -> str:
+    """Return a selector of the entry with that title, once it is on the page."""
+
+    def found() -> str | None:
+        entries = "[...document.querySelectorAll('.entry')]"
+        entry_id: str | None = page.run(
+            f"{entries}.find((e) => e.querySelector('h2').textContent === a[0])?.dataset.id", title
+        )
+        return entry_id
+
+    page.wait(f"the entry {title!r}", lambda: found() is not None)
+    return f'.entry[data-id="{found()}"]'
 
 
-def titled(browser: Browser, title: str) -> WebElement:
-    return next(
-        entry
-        for entry in browser.find_elements(By.CSS_SELECTOR, ".entry")
-        if entry.find_element(By.TAG_NAME, "h2").text == title
-    )
+def publish(page: Page, **fields: str) -> None:
+    """Publish news by the form of the pusher's page."""
+    for name, value in fields.items():
+        page.fill(f".publish [name={name}]", value)
+    page.press(".publish button")
 
 
-def complaints(browser: Browser) -> list[str]:
-    return [entry["message"] for entry in browser.get_log("browser")]  # type: ignore[no-untyped-call]
+def comment(page: Page, entry: str, **fields: str) -> None:
+    """Comment by the form of an entry of the consumer's page."""
+    page.press(f"{entry} summary")
+    for name, value in fields.items():
+        page.fill(f"{entry} [name={name}]", value)
+    page.press(f"{entry} button")
+    page.wait("the receipt", lambda: "Sent with sequence" in page.text(f"{entry} output"))
 
 
 def test_news_and_comments_appear_by_themselves_also_when_a_mom_is_killed(
@@ -153,77 +150,108 @@ def test_news_and_comments_appear_by_themselves_also_when_a_mom_is_killed(
         running("news-pusher", faulty, **pusher_settings) as pusher,
         running("news-consumer", faulty, **queues, AUTO_COMMENTS="false") as consumer,
     ):
-        browser.get(consumer.url)
-        reading = browser.current_window_handle
-        browser.execute_script("window.opened = true")
-        wait(browser, "news from the file", lambda _: "From the file" in texts(browser, "h2"))
-        wait(browser, "the state is live", lambda _: texts(browser, "[data-connected=yes]") != [])
+        reading, writing = browser.open(consumer.url), browser.open(pusher.url)
+        for page in (reading, writing):
+            page.run("window.opened = true")
+            wait_until_live(page)
+        reading.wait("news come in", lambda: reading.texts("h2").count("From the file") >= 2)
+        assert writing.texts(".entry") == []
+        assert writing.run("document.querySelector('.empty').checkVisibility()")
 
         # Somebody publishes something, with characters that a page must not take for its own.
-        browser.switch_to.new_window("tab")
-        browser.get(pusher.url)
-        browser.execute_script("window.opened = true")
-        browser.find_element(By.CSS_SELECTOR, ".publish summary").click()
         title = "<b>Hand</b> & 'heart'"
-        form = browser.find_element(By.CSS_SELECTOR, ".publish form")
-        fill(form, category="Local", title=title, text="<script>document.title = 'taken'</script>")
-        form.find_element(By.TAG_NAME, "button").click()
-        wait(browser, "the receipt", lambda _: "sequence" in form.find_element(By.TAG_NAME, "output").text)
+        writing.press(".publish summary")
+        publish(writing, category="Local", title=title, text="<script>document.title = 'taken'</script>")
+        writing.wait("the receipt", lambda: "Published with sequence" in writing.text(".publish output"))
 
-        # It appears on the other page, where somebody comments on it.
-        writing = browser.current_window_handle
-        browser.switch_to.window(reading)
-        wait(browser, "the news written by hand", lambda _: title in texts(browser, "h2"))
-        entry = titled(browser, title)
-        assert entry.find_element(By.CSS_SELECTOR, ".chip").text == "Local"
-        assert browser.title.startswith("News")
-        entry.find_element(By.TAG_NAME, "summary").click()
-        fill(entry, author="Ada & Grace", text="Read <i>twice</i>.")
-        entry.find_element(By.TAG_NAME, "button").click()
-        wait(browser, "the receipt", lambda _: "sequence" in entry.find_element(By.TAG_NAME, "output").text)
+        # It appears on the other page, where somebody comments on it while more comes in.
+        entry = titled(reading, title)
+        assert reading.text(f"{entry} .chip") == "Local"
+        assert reading.text(f"{entry} .text") == "<script>document.title = 'taken'</script>"
+        assert reading.run("document.title").startswith("News")
+        comment(reading, entry, author="Ada & Grace", text="Read <i>twice</i>.")
 
-        # The comment appears on the first page.
-        browser.switch_to.window(writing)
-        wait(browser, "the comment", lambda _: "Read <i>twice</i>." in texts(browser, ".entry .text"))
-        assert title in texts(browser, ".about q")
-        assert "Ada & Grace" in texts(browser, ".meta strong")
+        # The comment appears on the first page, in place of the note that there are none.
+        writing.wait("the comment", lambda: writing.texts(".entry .text") == ["Read <i>twice</i>."])
+        assert writing.texts(".about q") == [title]
+        assert writing.texts(".meta strong") == ["Ada & Grace"]
+        assert not writing.run("document.querySelector('.empty').checkVisibility()")
 
         # The MoM that hosts the news dies.
         with MoMClient(faulty.manager) as client:
             first = faulty.hosting(client.get_queue(queues["NEWS_QUEUE"]))
         faulty.kill(first)
         after = f"After the fault {uuid.uuid4().hex}"
-        form = browser.find_element(By.CSS_SELECTOR, ".publish form")
-        fill(form, title=after, text="Still here.")
+        publish(writing, title=after, text="Still here.")
 
-        # Its form may give up while the queue moves; somebody who publishes would press the button again.
-        def published(_: Browser) -> bool:
-            output = form.find_element(By.TAG_NAME, "output").text
-            if output.startswith("Not published"):
-                form.find_element(By.TAG_NAME, "button").click()
-            return output.startswith("Published")
+        # The form may give up while the queue moves; somebody who publishes would press the button again.
+        def published() -> bool:
+            told = writing.text(".publish output")
+            if told.startswith("Not published"):
+                writing.press(".publish button")
+            return told.startswith("Published")
 
-        form.find_element(By.TAG_NAME, "button").click()
-        wait(browser, "the receipt after the fault", published)
-        browser.switch_to.window(reading)
-        wait(browser, "the news after the fault", lambda _: after in texts(browser, "h2"))
-        titled(browser, after).find_element(By.TAG_NAME, "summary").click()
-        fill(titled(browser, after), author="Ada", text=f"On {after}")
-        titled(browser, after).find_element(By.TAG_NAME, "button").click()
-        browser.switch_to.window(writing)
-        wait(browser, "the comment after the fault", lambda _: f"On {after}" in texts(browser, ".entry .text"))
+        writing.wait("the receipt after the fault", published)
+        comment(reading, titled(reading, after), author="Ada", text=f"On {after}")
+        writing.wait("the comment after the fault", lambda: f"On {after}" in writing.texts(".entry .text"))
 
-        # Nothing was shown twice, and neither page was loaded anew or has complained meanwhile.
-        for window in (reading, writing):
-            browser.switch_to.window(window)
-            assert browser.execute_script("return window.opened") is True
-            shown = browser.execute_script("return [...document.querySelectorAll('.entry')].map((e) => e.dataset.id)")
+        # Both are live again. Nothing was shown twice, and neither was loaded anew or has complained meanwhile.
+        for page in (reading, writing):
+            wait_until_live(page)
+            assert page.run("window.opened") is True
+            shown = page.run("[...document.querySelectorAll('.entry')].map((e) => e.dataset.id)")
             assert len(shown) == len(set(shown))
-            assert complaints(browser) == []
-        browser.close()
-        browser.switch_to.window(reading)
-        assert consumer.end(signal.SIGTERM) == 0
+            assert page.complaints == []
+
+        # A page that has lost its application says so.
         assert pusher.end(signal.SIGINT) == 0
+        writing.wait("the loss", lambda: "lost its application" in writing.text("[data-trouble]"))
+        assert writing.texts("[data-connected=yes]") == []
+        assert consumer.end(signal.SIGTERM) == 0
+
+
+def test_what_somebody_reads_or_writes_stays_in_its_place(
+    cluster: Cluster, queues: dict[str, str], browser: Browser
+) -> None:
+    with (
+        running("news-pusher", cluster, **queues, SOURCE="news.json", INTERVAL_SECONDS="0.2"),
+        running("news-consumer", cluster, **queues, AUTO_COMMENTS="false") as consumer,
+    ):
+        page = browser.open(consumer.url)
+        wait_for_entries(page, 5)
+        newest = page.run("document.querySelector('.entry').dataset.id")
+        entry = f'.entry[data-id="{newest}"]'
+        page.press(f"{entry} summary")
+        page.fill(f"{entry} [name=text]", "A comment that takes its time")
+        # Where it is laid out, wherever its animation has it.
+        place = "document.querySelector(a[0]).offsetTop - window.scrollY"
+        held, count = page.run(place, entry), len(page.texts(".entry"))
+        wait_for_entries(page, count + 10)
+        # Browsers scroll by whole pixels.
+        assert abs(page.run(place, entry) - held) <= len(page.texts(".entry")) - count
+        assert page.run("document.activeElement.value") == "A comment that takes its time"
+        # The new ones are counted, and one press goes to them.
+        assert int(page.text("[data-above]")) > 0
+        page.press(".above")
+        page.wait("the top", lambda: page.run("window.scrollY === 0 && document.querySelector('.above').hidden"))
+        assert page.complaints == []
+
+
+def test_no_page_is_wider_than_its_window(cluster: Cluster, queues: dict[str, str], browser: Browser) -> None:
+    long = "w" * 120
+    with (
+        running("news-pusher", cluster, **queues, INTERVAL_SECONDS="60") as pusher,
+        running("news-consumer", cluster, **queues, AUTO_COMMENT_EVERY="1") as consumer,
+    ):
+        story = {"category": long, "title": long, "text": f"{long} {long}"}
+        httpx.post(pusher.url.replace("/comments", "/news"), data=story, trust_env=False)
+        for url in (pusher.url, consumer.url):
+            page = browser.open(url)
+            wait_for_entries(page, 1)
+            for width in (320, 768, 1400):
+                page.look(width, 800)
+                assert page.run("document.documentElement.scrollWidth") <= width
+            assert page.complaints == []
 
 
 def test_the_pages_work_without_scripts(cluster: Cluster, queues: dict[str, str]) -> None:
@@ -327,17 +355,27 @@ def test_a_port_that_is_taken_is_named(dead_url: str) -> None:
 
 if "RMOM_SCREENSHOTS" in os.environ:
 
-    def test_screenshots_are_taken(cluster: Cluster, queues: dict[str, str], browser: Browser) -> None:
+    def test_screenshots_are_taken(cluster: Cluster, browser: Browser, tmp_path: Path) -> None:
         folder = Path(os.environ["RMOM_SCREENSHOTS"])
         folder.mkdir(parents=True, exist_ok=True)
-        pusher_settings = {**queues, "SOURCE": "news.json", "INTERVAL_SECONDS": "0.3"}
+        settings = {"CHANNELS_FILE": str(tmp_path / "channels.json"), "SOURCE": "news.json", "INTERVAL_SECONDS": "0.7"}
         with (
-            running("news-pusher", cluster, **pusher_settings) as pusher,
-            running("news-consumer", cluster, **queues, AUTO_COMMENT_EVERY="2") as consumer,
+            running("news-pusher", cluster, **settings) as pusher,
+            running("news-consumer", cluster, CHANNELS_FILE=str(tmp_path / "others.json")) as consumer,
         ):
-            for name, url in (("news-consumer", consumer.url), ("news-pusher", pusher.url)):
-                browser.get(url)
-                wait(browser, "enough entries", lambda _: len(texts(browser, ".entry")) >= 8)
+            news, comments = browser.open(consumer.url), browser.open(pusher.url)
+            wait_for_entries(comments, 2)
+            wait_for_entries(news, 9)
+            title = news.texts("h2")[0]
+            comment(news, titled(news, title), author="Grace", text="I remember that day.")
+            comments.wait("the comment", lambda: "Grace" in comments.texts(".meta strong"))
+            news.load(consumer.url)
+            wait_until_live(news)
+            for page, name in ((news, "news-consumer"), (comments, "news-pusher")):
+                page.look(1000, 900)
                 # No entry is caught while it moves in.
-                browser.execute_script("for (const one of document.getAnimations()) one.finish()")
-                assert browser.save_screenshot(str(folder / f"{name}.png"))
+                page.run("document.getAnimations().forEach((one) => one.cancel())")
+                page.picture(folder / f"{name}.png")
+        with MoMClient(cluster.manager) as client:
+            client.delete_queue("news")
+            client.delete_queue("comments")
