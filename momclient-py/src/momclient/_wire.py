@@ -159,6 +159,13 @@ def push_error(error: grpc.RpcError) -> errors.MoMError:
     return _refusal(status, detail, code, errors.QueueNotFound)
 
 
+def is_in_place(error: errors.MoMError) -> bool:
+    """Tell whether a push was refused by the MoM that hosts the queue, so that there is no use in looking elsewhere."""
+    if isinstance(error, (errors.Unavailable, errors.OutcomeUnknown)):
+        return isinstance(error, errors.Overloaded) or error.code == "database_unavailable"
+    return True
+
+
 def subscribe_error(error: grpc.RpcError) -> errors.MoMError:
     """Translate what a subscription ended with. Unavailable and its kin mean that it can be resumed."""
     status, detail, code = _parts(error)

@@ -20,6 +20,9 @@ from momclient.values import MoMInfo, Receipt
 
 Self = TypeVar("Self", bound="Pusher")
 
+# An attempt that is repeated with less time than this would most likely only make the outcome unknown.
+_LEAST_SECONDS = 0.1
+
 
 class _Link:
     """A connection to the MoM that hosts the queue."""
@@ -133,7 +136,7 @@ class Pusher:
             except errors.Unavailable as error:
                 last = error
             pause = backoff.pause()
-            if time.monotonic() + pause >= deadline:
+            if time.monotonic() + pause + _LEAST_SECONDS >= deadline:
                 raise _time_is_up(timeout, unknown or last) from last
             if self._closed.wait(pause):
                 raise unknown or errors.Closed("the pusher was closed before the message was accepted")
@@ -142,7 +145,10 @@ class Pusher:
         link = self._connect(deadline)
         failure: errors.MoMError | None = None
         try:
-            remaining = max(0.0, deadline - time.monotonic())
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                failure = errors.Unavailable("finding the MoM of the queue took all the time")
+                raise failure
             # A frozen MoM answers nothing, while its queues move on: where an attempt may be repeated, it does not
             # get all the time there is.
             limit = min(remaining, self._attempt_timeout) if self._retry_unknown else remaining
@@ -155,8 +161,7 @@ class Pusher:
                 failure = _wire.Moved(failure.detail, code=failure.code)
             raise failure from error
         finally:
-            keep = failure is None or not isinstance(failure, (errors.Unavailable, errors.OutcomeUnknown))
-            self._release(link, keep=keep or isinstance(failure, errors.Overloaded))
+            self._release(link, keep=failure is None or _wire.is_in_place(failure))
 
     def _connect(self, deadline: float) -> _Link:
         with self._lock:
@@ -173,7 +178,9 @@ class Pusher:
             # Others' look-ups have used the time that this push had.
             raise errors.Unavailable("the MoM of the queue was not found in time")
         try:
-            self._known = self._manager.queue(self._queue, timeout=remaining)
+            # Where there is a place to fall back on, some time is left for it.
+            limit = remaining if self._known is None else remaining / 2
+            self._known = self._manager.queue(self._queue, timeout=limit)
         except errors.Unavailable:
             # Without a manager nothing moves, so the MoM may well be where it was.
             if self._known is None:
