@@ -154,6 +154,7 @@ for argument in "$@"; do
     esac
 done
 if ((${#names[@]} == 0)); then names=(debian python postgres rust); fi
+command -v docker >/dev/null || fail "docker is missing. Install it, on Debian: apt-get install docker.io"
 docker info >/dev/null 2>&1 || fail "the Docker engine does not answer. Start it, or join the group that may use it."
 
 # All the refusals come before any work.

@@ -75,6 +75,16 @@ health() {
     fi
 }
 
+# Docker gives no fixed addresses on a network that was made without them, and Compose notices only when the old
+# containers are gone.
+need_fixed_addresses() {
+    local network=${COMPOSE_PROJECT_NAME}_default wanted=${RMOM_NETWORK:-172.30.50}.0/24 subnet
+    subnet=$(docker network inspect --format '{{range .IPAM.Config}}{{.Subnet}}{{end}}' "$network" 2>/dev/null) || return 0
+    if [[ $subnet != "$wanted" ]]; then
+        fail "the network $network has $subnet instead of $wanted. \"docker/service.sh down\" removes it; the data stays."
+    fi
+}
+
 # Compose tells that a port is taken, among much else, but not what to do about it.
 explain_taken_ports() {
     local running service port variable
@@ -106,7 +116,10 @@ up() {
     local services=()
     while (($# > 0)); do
         case $1 in
-            --from-host) compose_files+=(--file "$here/docker-compose.host.yaml") ;;
+            --from-host)
+                need_fixed_addresses
+                compose_files+=(--file "$here/docker-compose.host.yaml")
+                ;;
             -*) fail "up knows no option \"$1\"; see --help." ;;
             *) services+=("$1") ;;
         esac

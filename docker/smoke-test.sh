@@ -108,8 +108,8 @@ host=$(rest "$manager/queues/smoke" | field host)
 victim=$(service_at "$host")
 say "the queue \"smoke\" is on $victim, with the channel $channel"
 if $from_host; then
-    (exec 3<>"/dev/tcp/$host/50051") || fail "$host:50051 cannot be reached from here."
-    say "$host:50051 is reached from outside the containers"
+    (exec 3<>"/dev/tcp/$host/50052") || fail "$host:50052 cannot be reached from here."
+    say "$host:50052 is reached from outside the containers"
 fi
 
 client subscribe "$channel" "$messages" >"$scratch/received" &
