@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +15,9 @@ from momclient import MoMError, aio
 from tests.waiting import async_take
 
 pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ROOT / "src"
 
 FORMS = ("MoMClient", "Pusher", "Subscriber")
 
@@ -36,6 +43,22 @@ def test_both_forms_have_the_same_names(name: str) -> None:
 
     assert public(getattr(momclient, name)) == public(getattr(aio, name))
     assert getattr(momclient, name) is not getattr(aio, name)
+
+
+def test_the_wheel_has_the_package_its_types_and_nothing_else(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (path,) = tmp_path.iterdir()
+    with zipfile.ZipFile(path) as wheel:
+        names = set(wheel.namelist())
+        metadata = wheel.read(next(name for name in names if name.endswith("/METADATA"))).decode()
+    assert "momclient/py.typed" in names
+    assert {name for name in names if not name.startswith("momclient-")} == {
+        found.relative_to(SOURCES).as_posix()
+        for found in (SOURCES / "momclient").rglob("*")
+        if found.is_file() and "__pycache__" not in found.parts
+    }
+    assert "Requires-Python: >=3.10" in metadata
 
 
 async def test_a_read_that_is_cancelled_loses_nothing(manager: str, queue: str) -> None:
