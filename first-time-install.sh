@@ -115,6 +115,14 @@ check_python() {
     return 1
 }
 
+# Both have their say, whatever the first says.
+check_languages() {
+    local fine=true
+    check_cargo || fine=false
+    check_python || fine=false
+    $fine
+}
+
 # Ubuntu's chromium packages are empty shells that call snap, which needs a running systemd; they are not installed
 # blindly. Prints the name of a package that holds a browser, or nothing.
 browser_package() {
@@ -166,14 +174,11 @@ install_packages() {
 }
 
 find_missing
-languages_are_fine=true
-check_cargo || languages_are_fine=false
-check_python || languages_are_fine=false
-
 if ((${#packages[@]} > 0)) || lacks_account; then
     if $check_only; then
         say "Missing:"
         list_missing
+        check_languages || true
         exit 1
     fi
     say "To be installed:"
@@ -202,5 +207,6 @@ if ((${#packages[@]} > 0)) || lacks_account; then
     fi
 fi
 
-if ! $languages_are_fine; then exit 1; fi
+# Last, so that what is left to be done by hand does not scroll away.
+check_languages || exit 1
 say "Nothing is missing: this machine can build, demonstrate and test the project."

@@ -77,6 +77,7 @@ service_at() {
 scratch=$(mktemp -d)
 clean_up() {
     local status=$?
+    trap '' INT TERM
     set +e
     if ((status != 0)); then
         local service
@@ -90,6 +91,9 @@ clean_up() {
     exit "$status"
 }
 trap clean_up EXIT
+# Without these, the end would begin while Compose is still starting containers.
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
 say "starting"
 "$here/service.sh" up "${up_options[@]}" >"$scratch/up" 2>&1 || { cat "$scratch/up"; fail "the system did not start."; }
