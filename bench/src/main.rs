@@ -16,17 +16,17 @@ mod system;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
+use tokio::runtime::{Builder, Runtime};
 
 use crate::options::{Command, Options};
 use crate::report::Report;
 use crate::system::System;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let options = Options::parse();
-    match run(&options).await {
+    match runtime(&options.command).and_then(|runtime| runtime.block_on(run(&options))) {
         Ok(report) => {
             report.print(options.json);
             if report.is_sound() {
@@ -40,6 +40,15 @@ async fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// A client that does one thing at a time has no use for threads that wake each other.
+fn runtime(command: &Command) -> Result<Runtime> {
+    let mut builder = match command {
+        Command::Lone(_) => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.enable_all().build().context("cannot start threads")
 }
 
 /// Runs one subcommand, and takes away what it made, however it ends.
