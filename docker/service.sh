@@ -135,15 +135,15 @@ up() {
 }
 
 down() {
-    local volume=${COMPOSE_PROJECT_NAME}_postgres-data
+    local volumes="${COMPOSE_PROJECT_NAME}_postgres-data and ${COMPOSE_PROJECT_NAME}_news-state"
     case ${1:-} in
         '')
             compose down
-            printf 'The data stays in the volume %s; "down --volumes" deletes it.\n' "$volume"
+            printf 'The data stays in the volumes %s; "down --volumes" deletes them.\n' "$volumes"
             ;;
         --volumes)
             compose down --volumes
-            printf 'The volume %s is deleted, with every queue and message in it.\n' "$volume"
+            printf 'The volumes %s are deleted, with every queue and message.\n' "$volumes"
             ;;
         *) fail "down knows only --volumes, not \"$1\"." ;;
     esac
