@@ -294,7 +294,10 @@ async fn a_mom_that_refuses_to_start_is_named_with_its_log() {
 async fn binaries_that_are_missing_are_named() {
     let missing = Cluster::builder().binaries("/nonexistent").start().await;
     let error = missing.map(drop).unwrap_err().to_string();
-    assert!(error.contains("/nonexistent/rmom-manager is not there"), "{error}");
+    assert!(
+        error.contains("/nonexistent/rmom-manager is not there"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
