@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import queue
 import sys
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from newsdemo.cluster import Channels, Reader, ensure_queue  # noqa: E402
 from newsdemo.config import ConfigError, Settings, load  # noqa: E402
 from newsdemo.feed import Feed  # noqa: E402
 from newsdemo.items import MAX_AUTHOR, MAX_TEXT, Comment, Entry, News, decode, encode, now  # noqa: E402
+from newsdemo.worker import Worker  # noqa: E402
 
 log = logging.getLogger("news")
 
@@ -70,11 +70,11 @@ class Desk:
         return receipt.seq
 
 
-class AutomaticReader(threading.Thread):
+class AutomaticReader(Worker):
     """Comments on some of the news by itself, with what it can tell by counting."""
 
     def __init__(self, desk: Desk, every: int) -> None:
-        super().__init__(name="automatic-reader", daemon=True)
+        super().__init__("automatic-reader")
         self._desk = desk
         self._every = every
         self._seen = 0
@@ -196,17 +196,16 @@ def main() -> None:
 
         topics: list[str | None] = [topic.lower() for topic in settings.topics] or [None]
         readers = [Reader(client, channels, settings.news_queue, topic, show) for topic in topics]
-        for thread in [*readers, automatic]:
-            if thread is not None:
-                thread.start()
+        workers = [worker for worker in (*readers, automatic) if worker is not None]
+        for worker in workers:
+            worker.start()
         try:
             web.serve(make_app(settings, feed, desk, readers), feed, settings.host, settings.port, "/news")
         except ConfigError as error:
             raise SystemExit(f"news-consumer: {error}") from None
         finally:
-            for thread in [*readers, automatic]:
-                if thread is not None:
-                    thread.stop()
+            for worker in workers:
+                worker.stop()
 
 
 if __name__ == "__main__":

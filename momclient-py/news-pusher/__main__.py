@@ -23,6 +23,7 @@ from newsdemo.config import ConfigError, Settings, load  # noqa: E402
 from newsdemo.feed import Feed  # noqa: E402
 from newsdemo.items import MAX_TEXT, MAX_TITLE, Comment, decode, encode  # noqa: E402
 from newsdemo.sources import Story, stories  # noqa: E402
+from newsdemo.worker import Worker  # noqa: E402
 
 log = logging.getLogger("news")
 
@@ -45,11 +46,11 @@ class PusherSettings(Settings):
             raise ConfigError(f"interval_seconds {self.interval_seconds} is not legal: use 0.05 to 86400")
 
 
-class Press(threading.Thread):
+class Press(Worker):
     """Publishes a story at each interval, and what people write in between."""
 
     def __init__(self, client: MoMClient, settings: PusherSettings, told: Iterator[Story]) -> None:
-        super().__init__(name="press", daemon=True)
+        super().__init__("press")
         self._client = client
         self._queue = settings.news_queue
         self._interval = settings.interval_seconds

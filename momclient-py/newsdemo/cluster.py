@@ -19,6 +19,7 @@ from momclient import (
     QueueNotFound,
     Subscriber,
 )
+from newsdemo.worker import Worker
 
 log = logging.getLogger("news")
 
@@ -92,7 +93,7 @@ def _read(path: Path) -> dict[str, str]:
     return {key: value for key, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
 
 
-class Reader(threading.Thread):
+class Reader(Worker):
     """Subscribes to a queue, with or without a topic, and hands every message on until it is stopped."""
 
     def __init__(
@@ -103,7 +104,7 @@ class Reader(threading.Thread):
         topic: str | None,
         handle: Callable[[Message], None],
     ) -> None:
-        super().__init__(name=f"read-{queue}", daemon=True)
+        super().__init__(f"read-{queue}")
         self._client = client
         self._channels = channels
         self._queue = queue
