@@ -57,8 +57,13 @@ client() { docker exec --interactive "$(container news-consumer)" python3 - "$@"
 field() { sed -n "s/.*\"$1\" *: *\"\([^\"]*\)\".*/\1/p"; }
 
 page_shows() { rest "$1" | grep --quiet --fixed-strings -- "$2"; }
-newest_news() { rest "$news_page" | sed -n 's/.*sequence \([0-9]*\)<.*/\1/p' | sort -n | tail -n 1; }
-news_beyond() { (($(newest_news || echo 0) > $1)); }
+# The sequence that the consumer's page says it has read up to, or 0.
+newest_news() {
+    local seq
+    seq=$(rest "$news_page" | sed -n 's/.*data-state="last_seq">\([0-9]*\)<.*/\1/p')
+    printf '%s' "${seq:-0}"
+}
+news_beyond() { (($(newest_news) > $1)); }
 lines_in() { (($(wc -l <"$1") >= $2)); }
 hosted_elsewhere_than() {
     local host
