@@ -60,6 +60,17 @@ pub enum MomError {
         /// What the transport says.
         cause: String,
     },
+    /// Another MoM answers at its address.
+    #[error(
+        "at {address} a MoM answers that is configured as {answering}; its external_host and external_port must be \
+         what the manager's list has"
+    )]
+    Mistaken {
+        /// The MoM.
+        address: MomAddress,
+        /// The external address of the one that answers.
+        answering: String,
+    },
     /// It answered that it does not.
     #[error("the MoM {address} refused: {status}")]
     Refused {

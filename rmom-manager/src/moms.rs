@@ -62,6 +62,13 @@ impl Moms {
             });
             match answer.await {
                 Ok(answer) => {
+                    // The one that answers does not host what this one owns, and never will.
+                    if (answer.host.as_str(), answer.port) != (&mom.host, mom.port.into()) {
+                        return Err(MomError::Mistaken {
+                            address: mom.clone(),
+                            answering: format!("{}:{}", answer.host, answer.port),
+                        });
+                    }
                     let hosted = answer.hosted.into_iter();
                     return Ok(hosted
                         .map(|queue| (queue.queue_label, queue.epoch))

@@ -208,6 +208,11 @@ impl Hosting {
         })
     }
 
+    /// The external address, by which this MoM finds its row.
+    pub fn address(&self) -> &MomAddress {
+        &self.address
+    }
+
     /// The row of this MoM.
     pub async fn mom_id(&self) -> Result<Uuid, Error> {
         self.store

@@ -258,8 +258,11 @@ impl MessageStream for Service {
             queue_label: queue.label.clone(),
             epoch: queue.epoch,
         });
+        let address = self.hosting.address();
         Ok(Response::new(HeartbeatOkResponse {
             hosted: hosted.collect(),
+            host: address.host.clone(),
+            port: address.port.into(),
         }))
     }
 

@@ -121,6 +121,35 @@ async fn the_queues_of_a_mom_that_cannot_be_reached_move() {
 }
 
 #[tokio::test]
+async fn the_queues_of_a_mom_at_whose_address_another_one_answers_move() {
+    let cluster = Cluster::start(1, 1).await.unwrap();
+    let rest = Rest::of(&cluster, 0);
+    let port = cluster.mom(0).port();
+    // As a change of a MoM's external host leaves it: the former address still reaches the process.
+    cluster
+        .psql(&format!(
+            "with former as (
+                insert into mom (id, host, port, is_up)
+                values (gen_random_uuid(), 'localhost', {port}, true) returning id
+            )
+            insert into queue (id, label, mom_id) select gen_random_uuid(), 'news', id from former"
+        ))
+        .await
+        .unwrap();
+    until_hosted(&cluster, 0, "news").await;
+    assert_eq!(rest.get("/queues/news").await["host"], "127.0.0.1");
+    let moms = rest.get("/moms").await;
+    let former = moms.as_array().unwrap().iter();
+    let former = former.filter(|mom| mom["host"] == "localhost");
+    assert!(former.into_iter().all(|mom| mom["is_up"] == false));
+    let log = cluster.manager(0).log();
+    assert!(
+        log.contains("a MoM answers that is configured as 127.0.0.1"),
+        "{log}"
+    );
+}
+
+#[tokio::test]
 async fn a_creation_passes_over_a_mom_that_does_not_answer() {
     let (key, value) = NO_PERIOD;
     let cluster = Cluster::builder().moms(2).manager_setting(key, value);

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmomclient/_proto/messages.proto\x12\x08messages\"O\n\x13SubscriptionRequest\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x16\n\tafter_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x0c\n\n_after_seq\"B\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\r\n\x05topic\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x03\";\n\x04Push\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x13\n\x0bqueue_label\x18\x03 \x01(\t\")\n\x0ePushOkResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\"8\n\x12\x43reateQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\x17\n\x15\x43reateQueueOkResponse\")\n\x12\x44\x65leteQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteQueueOkResponse\"9\n\x13RebuildQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\x18\n\x16RebuildQueueOkResponse\":\n\x14\x43reateChannelRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\"+\n\x15\x43reateChannelResponse\x12\x12\n\nchannel_id\x18\x01 \x01(\t\"*\n\x14\x44\x65leteChannelRequest\x12\x12\n\nchannel_id\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteChannelOkResponse\"\'\n\x10HeartbeatRequest\x12\x13\n\x0bwith_queues\x18\x01 \x01(\x08\"<\n\x13HeartbeatOkResponse\x12%\n\x06hosted\x18\x01 \x03(\x0b\x32\x15.messages.HostedQueue\"1\n\x0bHostedQueue\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\x13\n\x11ListQueuesRequest\"$\n\x12ListQueuesResponse\x12\x0e\n\x06queues\x18\x01 \x03(\t\"\x15\n\x13ListChannelsRequest\"(\n\x14ListChannelsResponse\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t2\x88\x06\n\rMessageStream\x12H\n\x12SubscribeToChannel\x12\x1d.messages.SubscriptionRequest\x1a\x11.messages.Message0\x01\x12\x37\n\x0bPushToQueue\x12\x0e.messages.Push\x1a\x18.messages.PushOkResponse\x12L\n\x0b\x43reateQueue\x12\x1c.messages.CreateQueueRequest\x1a\x1f.messages.CreateQueueOkResponse\x12L\n\x0b\x44\x65leteQueue\x12\x1c.messages.DeleteQueueRequest\x1a\x1f.messages.DeleteQueueOkResponse\x12O\n\x0cRebuildQueue\x12\x1d.messages.RebuildQueueRequest\x1a .messages.RebuildQueueOkResponse\x12P\n\rCreateChannel\x12\x1e.messages.CreateChannelRequest\x1a\x1f.messages.CreateChannelResponse\x12R\n\rDeleteChannel\x12\x1e.messages.DeleteChannelRequest\x1a!.messages.DeleteChannelOkResponse\x12I\n\x0cGetHeartbeat\x12\x1a.messages.HeartbeatRequest\x1a\x1d.messages.HeartbeatOkResponse\x12G\n\nListQueues\x12\x1b.messages.ListQueuesRequest\x1a\x1c.messages.ListQueuesResponse\x12M\n\x0cListChannels\x12\x1d.messages.ListChannelsRequest\x1a\x1e.messages.ListChannelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fmomclient/_proto/messages.proto\x12\x08messages\"O\n\x13SubscriptionRequest\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x16\n\tafter_seq\x18\x02 \x01(\x03H\x00\x88\x01\x01\x42\x0c\n\n_after_seq\"B\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\r\n\x05topic\x18\x03 \x01(\t\x12\x0b\n\x03seq\x18\x04 \x01(\x03\";\n\x04Push\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\r\n\x05topic\x18\x02 \x01(\t\x12\x13\n\x0bqueue_label\x18\x03 \x01(\t\")\n\x0ePushOkResponse\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03seq\x18\x02 \x01(\x03\"8\n\x12\x43reateQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\x17\n\x15\x43reateQueueOkResponse\")\n\x12\x44\x65leteQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\"\x17\n\x15\x44\x65leteQueueOkResponse\"9\n\x13RebuildQueueRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\x18\n\x16RebuildQueueOkResponse\":\n\x14\x43reateChannelRequest\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\r\n\x05topic\x18\x02 \x01(\t\"+\n\x15\x43reateChannelResponse\x12\x12\n\nchannel_id\x18\x01 \x01(\t\"*\n\x14\x44\x65leteChannelRequest\x12\x12\n\nchannel_id\x18\x01 \x01(\t\"\x19\n\x17\x44\x65leteChannelOkResponse\"\'\n\x10HeartbeatRequest\x12\x13\n\x0bwith_queues\x18\x01 \x01(\x08\"X\n\x13HeartbeatOkResponse\x12%\n\x06hosted\x18\x01 \x03(\x0b\x32\x15.messages.HostedQueue\x12\x0c\n\x04host\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\"1\n\x0bHostedQueue\x12\x13\n\x0bqueue_label\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\"\x13\n\x11ListQueuesRequest\"$\n\x12ListQueuesResponse\x12\x0e\n\x06queues\x18\x01 \x03(\t\"\x15\n\x13ListChannelsRequest\"(\n\x14ListChannelsResponse\x12\x10\n\x08\x63hannels\x18\x01 \x03(\t2\x88\x06\n\rMessageStream\x12H\n\x12SubscribeToChannel\x12\x1d.messages.SubscriptionRequest\x1a\x11.messages.Message0\x01\x12\x37\n\x0bPushToQueue\x12\x0e.messages.Push\x1a\x18.messages.PushOkResponse\x12L\n\x0b\x43reateQueue\x12\x1c.messages.CreateQueueRequest\x1a\x1f.messages.CreateQueueOkResponse\x12L\n\x0b\x44\x65leteQueue\x12\x1c.messages.DeleteQueueRequest\x1a\x1f.messages.DeleteQueueOkResponse\x12O\n\x0cRebuildQueue\x12\x1d.messages.RebuildQueueRequest\x1a .messages.RebuildQueueOkResponse\x12P\n\rCreateChannel\x12\x1e.messages.CreateChannelRequest\x1a\x1f.messages.CreateChannelResponse\x12R\n\rDeleteChannel\x12\x1e.messages.DeleteChannelRequest\x1a!.messages.DeleteChannelOkResponse\x12I\n\x0cGetHeartbeat\x12\x1a.messages.HeartbeatRequest\x1a\x1d.messages.HeartbeatOkResponse\x12G\n\nListQueues\x12\x1b.messages.ListQueuesRequest\x1a\x1c.messages.ListQueuesResponse\x12M\n\x0cListChannels\x12\x1d.messages.ListChannelsRequest\x1a\x1e.messages.ListChannelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,17 +62,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEARTBEATREQUEST']._serialized_start=710
   _globals['_HEARTBEATREQUEST']._serialized_end=749
   _globals['_HEARTBEATOKRESPONSE']._serialized_start=751
-  _globals['_HEARTBEATOKRESPONSE']._serialized_end=811
-  _globals['_HOSTEDQUEUE']._serialized_start=813
-  _globals['_HOSTEDQUEUE']._serialized_end=862
-  _globals['_LISTQUEUESREQUEST']._serialized_start=864
-  _globals['_LISTQUEUESREQUEST']._serialized_end=883
-  _globals['_LISTQUEUESRESPONSE']._serialized_start=885
-  _globals['_LISTQUEUESRESPONSE']._serialized_end=921
-  _globals['_LISTCHANNELSREQUEST']._serialized_start=923
-  _globals['_LISTCHANNELSREQUEST']._serialized_end=944
-  _globals['_LISTCHANNELSRESPONSE']._serialized_start=946
-  _globals['_LISTCHANNELSRESPONSE']._serialized_end=986
-  _globals['_MESSAGESTREAM']._serialized_start=989
-  _globals['_MESSAGESTREAM']._serialized_end=1765
+  _globals['_HEARTBEATOKRESPONSE']._serialized_end=839
+  _globals['_HOSTEDQUEUE']._serialized_start=841
+  _globals['_HOSTEDQUEUE']._serialized_end=890
+  _globals['_LISTQUEUESREQUEST']._serialized_start=892
+  _globals['_LISTQUEUESREQUEST']._serialized_end=911
+  _globals['_LISTQUEUESRESPONSE']._serialized_start=913
+  _globals['_LISTQUEUESRESPONSE']._serialized_end=949
+  _globals['_LISTCHANNELSREQUEST']._serialized_start=951
+  _globals['_LISTCHANNELSREQUEST']._serialized_end=972
+  _globals['_LISTCHANNELSRESPONSE']._serialized_start=974
+  _globals['_LISTCHANNELSRESPONSE']._serialized_end=1014
+  _globals['_MESSAGESTREAM']._serialized_start=1017
+  _globals['_MESSAGESTREAM']._serialized_end=1793
 # @@protoc_insertion_point(module_scope)

@@ -109,10 +109,14 @@ class HeartbeatRequest(_message.Message):
     def __init__(self, with_queues: _Optional[bool] = ...) -> None: ...
 
 class HeartbeatOkResponse(_message.Message):
-    __slots__ = ("hosted",)
+    __slots__ = ("hosted", "host", "port")
     HOSTED_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
     hosted: _containers.RepeatedCompositeFieldContainer[HostedQueue]
-    def __init__(self, hosted: _Optional[_Iterable[_Union[HostedQueue, _Mapping]]] = ...) -> None: ...
+    host: str
+    port: int
+    def __init__(self, hosted: _Optional[_Iterable[_Union[HostedQueue, _Mapping]]] = ..., host: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
 
 class HostedQueue(_message.Message):
     __slots__ = ("queue_label", "epoch")
