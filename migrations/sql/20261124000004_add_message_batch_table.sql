@@ -1,7 +1,11 @@
+-- Every push inserts here and waits for it, so the table has what the system needs and nothing that is proven
+-- elsewhere. One index: batches expire in the order in which they were committed, near enough, so the primary key
+-- serves the sweep as well. No check and no foreign key: what appends computes these numbers from the messages, and
+-- selects the queue's row and locks it in the same statement, so each would prove again what is so by construction.
 create table message_batch (
-    queue_id   uuid        not null constraint message_batch_queue_id_fkey references queue (id) on delete cascade,
-    first_seq  bigint      not null constraint message_batch_first_seq_check check (first_seq > 0),
-    count      integer     not null constraint message_batch_count_check check (count > 0),
+    queue_id   uuid        not null,
+    first_seq  bigint      not null,
+    count      integer     not null,
     size       integer     not null,
     epoch      bigint      not null,
     ids        uuid[]      not null,
@@ -16,8 +20,17 @@ create table message_batch (
 alter table message_batch alter column contents set storage external;
 alter table message_batch alter column ids set storage external;
 
--- Serves the sweep of expired batches, one queue at a time.
-create index message_batch_expiry_idx on message_batch (queue_id, expires_at);
+-- The other direction of the foreign key: batches go with their queue. A statement of a function sees what was
+-- committed before it began, so also the batch of an append for which the deletion of the queue had to wait.
+create function delete_batches_of_queue() returns trigger language plpgsql as $$
+begin
+    delete from message_batch where queue_id = old.id;
+    return null;
+end
+$$;
+
+create trigger queue_deletes_batches after delete on queue
+    for each row execute function delete_batches_of_queue();
 
 comment on table message_batch is
     'Messages of one queue that were committed together: one row a batch. Read them through the view message.';

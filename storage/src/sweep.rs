@@ -16,29 +16,39 @@ impl Store {
     /// tells a new owner where the sequence goes on, which costs the message path nothing, whereas a counter on the
     /// queue row would be contended between the sweep and every append.
     ///
+    /// It works from the oldest batch on: one that is to be retained longer than those after it, since `message_ttl`
+    /// was longer when it was pushed, keeps them in the table. They are not delivered all the same.
+    ///
     /// Locks the rows that it deletes and skips those that another sweep has locked; it touches no queue row.
     pub async fn sweep_expired(&self, limit: i64) -> Result<Swept> {
         let swept = sqlx::query!(
             r#"
-            with expired as materialized (
-                select b.queue_id, b.first_seq, b.count, b.is_newest
+            with candidates as materialized (
+                select q.id as queue_id, c.first_seq, c.first_seq = newest.first_seq as is_newest
                 from queue q
                 cross join lateral (
-                    select
-                        m.queue_id, m.first_seq, m.count,
-                        m.first_seq = (
-                            select max(first_seq) from message_batch where queue_id = q.id
-                        ) as is_newest
-                    from message_batch m
-                    where m.queue_id = q.id and m.expires_at <= now()
-                        -- Not one that was emptied before and is still the newest.
-                        and (m.ids <> '{}' or m.first_seq < (
-                            select max(first_seq) from message_batch where queue_id = q.id))
-                    order by m.expires_at
+                    select first_seq from message_batch where queue_id = q.id order by first_seq desc limit 1
+                ) newest
+                cross join lateral (
+                    select first_seq, expires_at from message_batch where queue_id = q.id order by first_seq limit 1
+                ) oldest
+                cross join lateral (
+                    select first_seq, expires_at, ids = '{}' as is_empty
+                    from message_batch
+                    where queue_id = q.id and first_seq >= oldest.first_seq and oldest.expires_at <= now()
+                    order by first_seq
                     limit $1
-                    for update of m skip locked
-                ) b
+                ) c
+                where c.expires_at <= now()
+                    -- Not one that was emptied before and is still the newest.
+                    and not (c.is_empty and c.first_seq = newest.first_seq)
                 limit $1
+            ),
+            expired as materialized (
+                select m.queue_id, m.first_seq, m.count, c.is_newest
+                from candidates c
+                join message_batch m on m.queue_id = c.queue_id and m.first_seq = c.first_seq
+                for update of m skip locked
             ),
             deleted as (
                 delete from message_batch m

@@ -289,6 +289,62 @@ async fn a_takeover_waits_for_an_append_under_way_and_reports_a_lock_that_stays(
 }
 
 #[tokio::test]
+async fn a_deleted_queue_takes_its_batches_along_also_that_of_an_append_under_way() {
+    let database = Database::new().await;
+    let (mom, queue) = database.queue("news").await;
+    let mut appender = database.store.appender();
+    appender
+        .append(mom, MINUTE, &[batch(&queue, 1, &messages(&["early"]))])
+        .await
+        .unwrap();
+    // An append that is between its proof and its commit when the deletion begins.
+    let append = "begin;
+        insert into message_batch (queue_id, first_seq, count, size, epoch, ids, contents, expires_at)
+        select id, 2, 1, 4, epoch, array[gen_random_uuid()], array['late'::bytea], now() + '1 minute'
+        from queue for share;
+        select pg_advisory_lock(1);
+        commit";
+    let (server, name) = (database.server, database.name.clone());
+    let held = "select pg_advisory_lock(1); select pg_sleep(60)";
+    let holder = tokio::spawn(async move { server.psql(&name, held).await });
+    let granted = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
+        where d.datname = current_database() and locktype = 'advisory' and granted";
+    wait_until("the commit to be held up", MINUTE, async || {
+        database.psql(granted).await == "1"
+    })
+    .await;
+    let name = database.name.clone();
+    let appending = tokio::spawn(async move { server.psql(&name, append).await });
+    let waiting = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'";
+    wait_until(
+        "the append to have proven its ownership",
+        MINUTE,
+        async || database.psql(waiting).await == "1",
+    )
+    .await;
+    let store = database.store.clone();
+    let deletion = tokio::spawn(async move { store.delete_queue("news").await });
+    wait_until("the deletion to wait for the append", MINUTE, async || {
+        database.psql(waiting).await == "2"
+    })
+    .await;
+    database
+        .psql(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+            where datname = current_database() and query like '%pg_sleep(60)'",
+        )
+        .await;
+    holder.await.unwrap().unwrap_err();
+    appending.await.unwrap().unwrap();
+    deletion.await.unwrap().unwrap();
+    assert_eq!(
+        database.psql("select count(*) from message_batch").await,
+        "0"
+    );
+}
+
+#[tokio::test]
 async fn pages_are_bounded_by_rows_and_bytes_and_together_give_everything_once() {
     let database = Database::new().await;
     let (mom, queue) = database.queue("news").await;
