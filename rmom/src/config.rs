@@ -30,6 +30,9 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// The most subscriptions at once.
     pub max_subscriptions: usize,
+    /// Threads that serve. One MoM's work runs through one committer, and threads that wake each other cost a lone push
+    /// more than they give a busy one; who has more cores starts more MoMs, or raises this for a crowd of subscribers.
+    pub worker_threads: usize,
     /// Seconds that a stop may take before what is left is cut off.
     pub stop_deadline_secs: u64,
     /// Serve although the database may lose what it has acknowledged: for tests and throw-away data only.
@@ -69,6 +72,7 @@ impl Default for Config {
             message_ttl: 600,
             max_message_bytes: 1 << 20,
             max_subscriptions: 20_000,
+            worker_threads: 1,
             stop_deadline_secs: 10,
             allow_undurable_database: false,
             database: Database::default(),
@@ -234,6 +238,11 @@ impl Config {
                 "max_subscriptions",
                 self.max_subscriptions > 0,
                 "is 0; legal is 1 or more",
+            ),
+            (
+                "worker_threads",
+                (1..=256).contains(&self.worker_threads),
+                "is out of range; legal are 1 to 256",
             ),
             (
                 "stop_deadline_secs",

@@ -9,6 +9,7 @@ use anyhow::Context;
 use protos::HeartbeatRequest;
 use protos::message_stream_client::MessageStreamClient;
 use rmom::config::Config;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Endpoint;
 use tracing_subscriber::EnvFilter;
@@ -47,8 +48,7 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn serve(file: &Path) -> anyhow::Result<()> {
+fn serve(file: &Path) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -56,9 +56,22 @@ async fn serve(file: &Path) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let (config, unknown) = Config::load(file)?;
+    let mut runtime = match config.worker_threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let runtime = runtime
+        .worker_threads(config.worker_threads)
+        .enable_all()
+        .build()
+        .context("cannot start threads")?;
     if !unknown.is_empty() {
         tracing::warn!(file = %file.display(), "these keys mean nothing and are ignored: {}", unknown.join(", "));
     }
+    runtime.block_on(listen(file, config))
+}
+
+async fn listen(file: &Path, config: Config) -> anyhow::Result<()> {
     let socket = rmom::server::bind(&config)
         .await
         .with_context(|| format!("the configuration {}", file.display()))?;
