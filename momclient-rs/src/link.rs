@@ -12,8 +12,8 @@ pub(crate) type MoM = MessageStreamClient<Channel>;
 
 /// Pings go out after this long without traffic, and the connection is given up when none is answered in time. Only
 /// so does a subscriber that waits for messages learn that its MoM is frozen or cut off.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a MoM may send ahead before it is read. HTTP/2's own default of 64 KiB stalls a fast stream of messages.
 const STREAM_WINDOW: u32 = 1024 * 1024;

@@ -46,7 +46,7 @@ pub struct Message {
 /// the channel is gone, and what no further attempt would mend.
 ///
 /// Messages are received no faster than they are taken: a slow subscriber holds up nobody, and holds a few megabytes
-/// at most. A MoM that is frozen or cut off, not dead, is noticed after 30 s without a sign of life.
+/// at most. A MoM that is frozen or cut off, not dead, is noticed after 10 s without a sign of life.
 pub struct Subscriber {
     source: Source,
     state: State,

@@ -106,8 +106,9 @@ impl Manager {
     /// Deletes a queue with its channels and messages.
     pub async fn delete_queue(&self, label: &str) -> Result<(), Error> {
         let queue = self.queue(label).await?;
+        // As long as it has messages, which go with it.
         self.database
-            .answer(self.database.store().delete_queue(label))
+            .run(self.database.store().delete_queue(label))
             .await
             .map_err(|error| missing_queue(error, label))?;
         info!(label, "deleted a queue");

@@ -12,6 +12,8 @@ use tracing::{info, warn};
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The same for work on many rows, which the server itself bounds at a minute.
 const LONG_DEADLINE: Duration = Duration::from_mins(1);
+/// How long a client waits: less than the client libraries do by default, so that it is told what is the matter.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a client waits while the database is known to be away: long enough to find it back, not to pile up.
 const OUTAGE_DEADLINE: Duration = Duration::from_secs(1);
 /// The time between two lines in the log during one outage.
@@ -89,21 +91,21 @@ impl Database {
         &self.store
     }
 
-    /// Work that a client waits for. During an outage it is given up early.
+    /// Work on a few rows that a client waits for. During an outage it is given up early.
     pub async fn answer<T>(
         &self,
         work: impl Future<Output = storage::Result<T>>,
     ) -> Result<T, DatabaseError> {
         let is_away = self.outage().is_some();
         let deadline = if is_away {
-            OUTAGE_DEADLINE.min(self.deadline)
+            OUTAGE_DEADLINE
         } else {
-            self.deadline
+            ANSWER_DEADLINE
         };
-        self.within(deadline, work).await
+        self.within(deadline.min(self.deadline), work).await
     }
 
-    /// Work of the control loop.
+    /// Work of the control loop, and what a client has to wait for.
     pub async fn run<T>(
         &self,
         work: impl Future<Output = storage::Result<T>>,
