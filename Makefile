@@ -12,7 +12,7 @@ help: ## What there is
 demo: deps venv ## A whole system with the example application, on this machine
 	@echo "Building the MoM, the manager and the demo; the first time takes a few minutes."
 	@cargo build --package rmom --package rmom-manager --package testkit
-	@exec target/debug/rmom-demo
+	@RMOM_BIN_DIR=target/debug exec target/debug/rmom-demo
 
 test: deps-browser venv ## All checks and tests
 	$(MAKE) lint
