@@ -15,7 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 ///
 /// The command finds RMOM_MANAGER (the managers' URLs, separated by commas), RMOM_DATABASE_URL and RMOM_CONTROL in its
 /// environment. RMOM_CONTROL is the URL of a server that causes faults: GET /moms and /managers list what there is;
-/// POST /mom/<index>/kill, likewise freeze, thaw, terminate, start, restart; the same under /manager/<index>/; and
+/// POST /mom/INDEX/kill, likewise freeze, thaw, terminate, start, restart; the same under /manager/INDEX/; and
 /// POST /postgres/stop, crash, start, restart.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = false)]
