@@ -25,7 +25,7 @@ lint: deps venv ## Formats, lints, docs, licences, and whether generated files a
 	migrations/prepare.sh --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check bans licenses sources; \
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
 	else echo "cargo-deny is not installed, so licences and sources are not checked (cargo install --locked cargo-deny)"; fi
 	$(MAKE) -C momclient-py lint
 
