@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Parser)]
 #[command(version)]
 pub(crate) struct Options {
-    /// Url of the manager, such as http://127.0.0.1:8082. Without it a private cluster is started, of the rmom and
+    /// Url of the manager, such as http://127.0.0.1:8082, or of several with commas between. Without it a private cluster is started, of the rmom and
     /// rmom-manager beside this program.
     #[arg(long, global = true, env = "RMOM_BENCH_ADDR")]
     pub(crate) addr: Option<String>,

@@ -36,7 +36,7 @@ impl System {
                 (cluster.manager(0).url(), Some(cluster))
             }
         };
-        let client = MoMClient::builder([addr.as_str()])
+        let client = MoMClient::builder(addr.split(','))
             .deadline(Duration::from_secs(30))
             .build()?;
         client
