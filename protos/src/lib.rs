@@ -30,6 +30,10 @@ pub const NO_TOPIC: &str = "__none__";
 /// The metadata entry of a gRPC error that carries its stable code, as `code` does in the manager's problem+json.
 pub const CODE_METADATA: &str = "rmom-code";
 
+/// The metadata entry beside [`codes::NOT_OWNER`] that names the MoM that owns the queue, as `host:port`; an IPv6
+/// address in brackets. It is missing where the owner is not known, or there is none.
+pub const OWNER_METADATA: &str = "rmom-owner";
+
 /// A [`Message`] in its encoded form. Cloning it copies no bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EncodedMessage(pub Bytes);

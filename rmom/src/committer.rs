@@ -136,8 +136,8 @@ impl Committer {
                         epoch = queue.epoch,
                         "fenced: another MoM owns the queue now"
                     );
-                    refuse(&mut taken, &queue.not_owner());
-                    self.hosting.lose(&queue);
+                    let refused = taken.acknowledgements.drain(..).collect();
+                    self.hosting.lose(&queue, refused);
                 }
                 Err(error) => refuse(&mut taken, error),
             }

@@ -104,6 +104,13 @@ impl From<Error> for Status {
         let (code, status) = error.codes();
         let mut metadata = MetadataMap::new();
         metadata.insert(protos::CODE_METADATA, AsciiMetadataValue::from_static(code));
+        if let Error::NotOwner {
+            owner: Some(owner), ..
+        } = &error
+            && let Ok(owner) = owner.to_string().parse()
+        {
+            metadata.insert(protos::OWNER_METADATA, owner);
+        }
         Self::with_metadata(status, error.to_string(), metadata)
     }
 }

@@ -6,16 +6,19 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use storage::{MomAddress, Ownership, Store};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::queue::{Queue, Shared, lock};
+use crate::queue::{Acknowledgement, Queue, Shared, lock};
 
 /// How often the database is asked what this MoM owns. It bounds how long a subscription of a queue that was moved
 /// away stays open without messages.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// How long those who are refused since a queue has moved wait to be told where it is.
+const OWNER_DEADLINE: Duration = Duration::from_millis(500);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -57,7 +60,7 @@ impl Hosting {
     }
 
     /// Follows the database until `stop`. A database that is away changes nothing: nobody can take a queue over then.
-    pub async fn follow(&self, stop: CancellationToken) {
+    pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut was_away = false;
@@ -79,7 +82,7 @@ impl Hosting {
     }
 
     /// Makes what is hosted equal to what is owned, and ends the subscriptions of channels that were deleted.
-    async fn reconcile(&self) -> storage::Result<()> {
+    async fn reconcile(self: &Arc<Self>) -> storage::Result<()> {
         // Listed before the database is asked: what a command adds meanwhile is not mistaken for something lost.
         let hosted = self.hosted();
         let mom_id = self.store.find_mom(&self.address).await?;
@@ -96,7 +99,7 @@ impl Hosting {
                 .get(&queue.id)
                 .is_none_or(|owned| owned.epoch > queue.epoch)
             {
-                self.lose(&queue);
+                self.lose(&queue, Vec::new());
             }
         }
         if let Some(mom_id) = mom_id {
@@ -146,13 +149,14 @@ impl Hosting {
             )
         };
         if let Some(former) = former {
-            former.lose();
+            former.lose(None, former.close());
         }
         Ok(())
     }
 
-    /// Ceases to host a queue, unless it is hosted at a later epoch already.
-    pub fn lose(&self, queue: &Arc<Queue>) {
+    /// Ceases to host a queue, unless it is hosted at a later epoch already. Nothing is accepted from now on; those who
+    /// wait, `refused` among them, are told in a moment where the queue is now, as far as the database can be asked.
+    pub fn lose(self: &Arc<Self>, queue: &Arc<Queue>, mut refused: Vec<Acknowledgement>) {
         {
             let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
             if queues
@@ -167,7 +171,14 @@ impl Hosting {
                 );
             }
         }
-        queue.lose();
+        refused.extend(queue.close());
+        let (hosting, queue) = (self.clone(), queue.clone());
+        tokio::spawn(async move {
+            let row = timeout(OWNER_DEADLINE, hosting.store.queue(&queue.label)).await;
+            let owner = row.ok().and_then(Result::ok).and_then(|row| row.owner);
+            let owner = owner.map(|(_, address)| address);
+            queue.lose(owner.filter(|owner| *owner != hosting.address), refused);
+        });
     }
 
     /// A hosted queue.
@@ -282,7 +293,7 @@ impl Hosting {
     }
 
     /// Deletes a queue that this MoM owns. A manager has deleted the row already; then only the hosting ends.
-    pub async fn delete(&self, label: &str) -> Result<(), Error> {
+    pub async fn delete(self: &Arc<Self>, label: &str) -> Result<(), Error> {
         let hosted = self.find(label);
         let row = match self.look_up(label).await {
             Err(Error::QueueNotFound(_)) if hosted.is_some() => None,
@@ -302,7 +313,7 @@ impl Hosting {
             }
         }
         if let Some(queue) = hosted {
-            self.lose(&queue);
+            self.lose(&queue, Vec::new());
         }
         Ok(())
     }

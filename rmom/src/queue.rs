@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
-use storage::{NewMessage, Ownership};
+use storage::{MomAddress, NewMessage, Ownership};
 use tokio::sync::{Notify, broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -107,6 +107,8 @@ pub struct Queue {
     recent: Mutex<Recent>,
     /// Cancelled once this MoM does not host the queue any more.
     lost: CancellationToken,
+    /// Who owns it since.
+    new_owner: OnceLock<MomAddress>,
     shared: Arc<Shared>,
 }
 
@@ -156,6 +158,7 @@ impl Queue {
             feed: broadcast::Sender::new(FEED_BATCHES.min(shared.buffer_messages)),
             recent: Mutex::default(),
             lost: CancellationToken::new(),
+            new_owner: OnceLock::new(),
             shared,
         })
     }
@@ -292,14 +295,22 @@ impl Queue {
             .fetch_sub(recent.bytes, Ordering::Relaxed);
     }
 
-    /// Ends the hosting: refuses what waits and what still comes, and ends the subscriptions.
-    pub fn lose(&self) {
+    /// Refuses what still comes, for good, and returns those who wait.
+    pub fn close(&self) -> Vec<Acknowledgement> {
         let mut inbox = lock(&self.inbox);
         inbox.is_closed = true;
         inbox.bytes = 0;
-        let waiting = std::mem::take(&mut inbox.waiting);
-        drop(inbox);
-        for acknowledgement in waiting.acknowledgements {
+        std::mem::take(&mut inbox.waiting).acknowledgements
+    }
+
+    /// Ends the hosting: tells those who wait, and ends the subscriptions. `owner` is where they find the queue now, if
+    /// that is known.
+    pub fn lose(&self, owner: Option<MomAddress>, waiting: Vec<Acknowledgement>) {
+        if let Some(owner) = owner {
+            // It is lost once.
+            let _ = self.new_owner.set(owner);
+        }
+        for acknowledgement in waiting {
             // Whoever has given up waiting needs no answer.
             let _ = acknowledgement.send(Err(self.not_owner()));
         }
@@ -315,7 +326,7 @@ impl Queue {
     pub fn not_owner(&self) -> Error {
         Error::NotOwner {
             label: self.label.clone(),
-            owner: None,
+            owner: self.new_owner.get().cloned(),
         }
     }
 }

@@ -228,10 +228,15 @@ async fn a_frozen_mom_that_wakes_up_after_a_takeover_acknowledges_nothing() {
     rebuilt.unwrap();
     assert_eq!(other.push("q", "x", b"two").await.unwrap().seq, 2);
     cluster.mom(0).thaw().await.unwrap();
-    assert_refused(
-        push.await.unwrap(),
-        Code::FailedPrecondition,
-        codes::NOT_OWNER,
+    let refused = push.await.unwrap();
+    let owner = refused.as_ref().unwrap_err().metadata();
+    let owner = owner.get(protos::OWNER_METADATA).cloned();
+    assert_refused(refused, Code::FailedPrecondition, codes::NOT_OWNER);
+    let here = format!("127.0.0.1:{}", cluster.mom(1).port());
+    assert_eq!(
+        owner.unwrap(),
+        here.as_str(),
+        "who is refused is told where to go"
     );
     let mut subscription = other.subscribe(&channel, None).await.unwrap();
     assert_eq!(subscription.texts(2).await, ["one", "two"]);
