@@ -7,6 +7,8 @@ use std::fmt;
 use protos::codes;
 use tonic::{Code, ConnectError, Status};
 
+use crate::link::Address;
+
 /// Why a call failed.
 ///
 /// There is a variant for each thing that a caller may do differently. The stable code of the MoM or the manager that
@@ -126,6 +128,8 @@ pub(crate) enum Failure {
     Full(Reason),
     /// Not done, and not to be done there now: the MoM is gone or does not host the queue.
     Elsewhere(Reason),
+    /// Not done: the queue has moved, and this is where.
+    Moved(Reason, Address),
     /// Sent, and done or not.
     Unknown(Reason),
 }
@@ -140,6 +144,9 @@ impl From<Status> for Failure {
             } else {
                 Self::Unknown(reason)
             };
+        }
+        if let Some(owner) = owner_of(&status) {
+            return Self::Moved(reason, owner);
         }
         match status.code() {
             // Whether it is really gone only a manager knows: a MoM says this too of what has moved away.
@@ -200,6 +207,12 @@ impl Problem {
             _ => Error::Unexpected(reason),
         }
     }
+}
+
+/// Whom a MoM names that has lost a queue.
+fn owner_of(status: &Status) -> Option<Address> {
+    let owner = status.metadata().get(protos::OWNER_METADATA)?;
+    owner.to_str().ok()?.parse().ok()
 }
 
 /// Whether a MoM that says UNAVAILABLE knows that it accepted nothing.

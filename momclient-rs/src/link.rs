@@ -1,6 +1,7 @@
 //! Connections to a MoM: where it is, and how HTTP/2 is set for it.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use protos::message_stream_client::MessageStreamClient;
@@ -38,6 +39,22 @@ impl fmt::Display for Address {
         } else {
             write!(f, "{host}:{port}")
         }
+    }
+}
+
+impl FromStr for Address {
+    type Err = ();
+
+    /// The opposite of `Display`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (host, port) = text.rsplit_once(':').ok_or(())?;
+        Ok(Self {
+            host: host
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned(),
+            port: port.parse().map_err(drop)?,
+        })
     }
 }
 
@@ -79,14 +96,13 @@ mod tests {
             ("[::1]", "[::1]:1"),
             ("127.0.0.1", "127.0.0.1:1"),
         ] {
-            assert_eq!(
-                Address {
-                    host: host.to_owned(),
-                    port: 1
-                }
-                .to_string(),
-                expected
-            );
+            let address = Address {
+                host: host.to_owned(),
+                port: 1,
+            };
+            assert_eq!(address.to_string(), expected);
+            let read: Address = expected.parse().unwrap();
+            assert_eq!(read.to_string(), expected);
         }
     }
 }

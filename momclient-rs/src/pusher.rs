@@ -162,7 +162,7 @@ impl PusherBuilder {
         let mut backoff = Backoff::default();
         loop {
             let seen = shared.current();
-            let route = timeout_at(deadline, shared.renew(seen.generation, true))
+            let route = timeout_at(deadline, shared.renew(seen.generation, true, None))
                 .await
                 .unwrap_or(seen);
             match &route.link {
@@ -223,11 +223,12 @@ impl Shared {
         let mut backoff = Backoff::default();
         let mut looked_up = false;
         let mut unknown: Option<Reason> = None;
+        let mut moved_to: Option<Address> = None;
         let mut route = self.current();
         if route.link.is_err() {
             // The outcome of an old look-up says nothing about now.
             looked_up = true;
-            let renewed = timeout_at(deadline, self.renew(route.generation, true)).await;
+            let renewed = timeout_at(deadline, self.renew(route.generation, true, None)).await;
             route = renewed.map_err(|_| {
                 let detail = "the queue was not looked up until the deadline";
                 Error::ManagerUnreachable(Reason::new("manager_unreachable", detail))
@@ -251,6 +252,10 @@ impl Shared {
                     return Err(conclude(Error::Overloaded(reason), unknown));
                 }
                 Failure::Elsewhere(reason) => Error::Unavailable(reason),
+                Failure::Moved(reason, owner) => {
+                    moved_to = Some(owner);
+                    Error::Unavailable(reason)
+                }
                 Failure::Unknown(reason) if self.options.retry_unknown => {
                     unknown = Some(reason.clone());
                     Error::OutcomeUnknown(reason)
@@ -262,7 +267,8 @@ impl Shared {
                 return Err(conclude(last, unknown));
             }
             looked_up = true;
-            match timeout_at(deadline, self.renew(route.generation, true)).await {
+            let renewed = self.renew(route.generation, true, moved_to.take());
+            match timeout_at(deadline, renewed).await {
                 Ok(renewed) => route = renewed,
                 Err(_) => return Err(conclude(last, unknown)),
             }
@@ -298,7 +304,8 @@ impl Shared {
                 );
                 return Err(Failure::Unknown(Reason::new("outcome_unknown", detail)));
             }
-            let Ok(renewed) = timeout_at(deadline, self.renew(generation, false)).await else {
+            let Ok(renewed) = timeout_at(deadline, self.renew(generation, false, None)).await
+            else {
                 continue;
             };
             generation = renewed.generation;
@@ -320,8 +327,9 @@ impl Shared {
 
     /// The route after the generation that disappointed: looked up now, unless another push has done it meanwhile.
     ///
-    /// The outcome counts for all, also when it is an error: a thousand failing pushes ask the manager once.
-    async fn renew(&self, seen: u64, broken: bool) -> Arc<Route> {
+    /// The outcome counts for all, also when it is an error: a thousand failing pushes ask the manager once. It is not
+    /// asked where the MoM has said who owns the queue now.
+    async fn renew(&self, seen: u64, broken: bool, moved_to: Option<Address>) -> Arc<Route> {
         let _permit = self
             .look_up
             .acquire()
@@ -331,7 +339,7 @@ impl Shared {
         if current.generation != seen {
             return current;
         }
-        let (link, address) = self.look_up(&current, broken).await;
+        let (link, address) = self.look_up(&current, broken, moved_to).await;
         let route = Arc::new(Route {
             generation: seen + 1,
             link,
@@ -348,12 +356,14 @@ impl Shared {
         &self,
         current: &Route,
         broken: bool,
+        moved_to: Option<Address>,
     ) -> (Result<Arc<Link>, Error>, Option<Address>) {
-        let found = self
-            .options
-            .client
-            .address_of_queue(&self.options.queue)
-            .await;
+        let found = if let Some(address) = moved_to {
+            Ok(address)
+        } else {
+            let client = &self.options.client;
+            client.address_of_queue(&self.options.queue).await
+        };
         let address = match (found, &current.address) {
             (Ok(address), _) => address,
             // The data path needs no manager: while none answers, the MoM known last is the best guess, and a MoM

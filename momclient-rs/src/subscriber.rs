@@ -71,6 +71,8 @@ struct Source {
     channel: Uuid,
     /// The last address known, which serves while no manager answers.
     address: Option<Address>,
+    /// Where the channel is now, as the MoM said that had it before.
+    moved_to: Option<Address>,
 }
 
 struct Opened {
@@ -118,6 +120,7 @@ impl SubscriberBuilder {
             client: self.client,
             channel: self.channel,
             address: None,
+            moved_to: None,
         };
         let deadline = Instant::now() + self.deadline;
         let opened = source
@@ -163,7 +166,11 @@ impl Subscriber {
 
     fn reopen(&mut self) {
         let backoff = std::mem::take(&mut self.backoff);
-        self.state = State::Opening(Box::pin(self.source.clone().open(self.last, backoff, None)));
+        let source = Source {
+            moved_to: self.source.moved_to.take(),
+            ..self.source.clone()
+        };
+        self.state = State::Opening(Box::pin(source.open(self.last, backoff, None)));
     }
 
     fn end(&mut self, error: Error) -> Poll<Option<Result<Message, Error>>> {
@@ -193,8 +200,10 @@ impl Stream for Subscriber {
                         };
                     }
                     Some(Err(status)) => {
-                        if let Failure::Final(error) = Failure::from(status) {
-                            return this.end(error);
+                        match Failure::from(status) {
+                            Failure::Final(error) => return this.end(error),
+                            Failure::Moved(_, owner) => this.source.moved_to = Some(owner),
+                            _ => {}
                         }
                         this.reopen();
                     }
@@ -233,7 +242,7 @@ impl Source {
     /// Looks the channel up and opens a stream after a sequence, again and again until it is open, the deadline has
     /// come, or there is no use.
     async fn open(
-        self,
+        mut self,
         after: i64,
         mut backoff: Backoff,
         deadline: Option<Instant>,
@@ -247,10 +256,11 @@ impl Source {
             if !std::mem::take(&mut first) && !backoff.pause(deadline).await {
                 return Err(failure.expect("each attempt but the first follows a failure"));
             }
-            let address = match (
-                self.client.address_of_channel(&self.channel).await,
-                &last_address,
-            ) {
+            let found = match self.moved_to.take() {
+                Some(address) => Ok(address),
+                None => self.client.address_of_channel(&self.channel).await,
+            };
+            let address = match (found, &last_address) {
                 (Ok(address), _) => address,
                 (Err(Error::ManagerUnreachable(_)), Some(address)) => address.clone(),
                 (Err(error), _) if error.is_transient() => {
@@ -270,6 +280,10 @@ impl Source {
                     });
                 }
                 Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Moved(reason, owner)) => {
+                    self.moved_to = Some(owner);
+                    failure = Some(Error::Unavailable(reason));
+                }
                 Err(Failure::Full(reason)) => failure = Some(Error::Overloaded(reason)),
                 Err(Failure::Elsewhere(reason) | Failure::Unknown(reason)) => {
                     failure = Some(Error::Unavailable(reason));

@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, stream};
 use momclient::{Error, Message, MoMClient, Pusher, Receipt};
+use protos::RebuildQueueRequest;
+use protos::message_stream_client::MessageStreamClient;
 use support::{LONG, client_of, receive_until};
 use testkit::{Cluster, wait_until};
+use tonic::transport::Endpoint;
 
 type Outcome = Result<Receipt, Error>;
 
@@ -176,4 +179,30 @@ async fn pushes_and_subscriptions_go_on_without_a_manager() {
     let messages = receive_until(&mut subscriber, receipt.seq).await;
     assert_eq!(messages.last().unwrap().id, receipt.id);
     assert!(client.queues().await.is_err());
+}
+
+#[tokio::test]
+async fn a_queue_that_moves_while_no_manager_runs_is_found_by_the_word_of_its_former_mom() {
+    let cluster = Cluster::start(2, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let channel = client.create_channel("news", None).await.unwrap();
+    let mut subscriber = client.subscribe(&channel.id).await.unwrap();
+    let pusher = client.pusher("news").await.unwrap();
+    pusher.push("before", None).await.unwrap();
+    let other = 1 - host_of(&cluster, &client, "news").await;
+
+    cluster.manager(0).kill().await;
+    let endpoint = Endpoint::from_shared(cluster.mom(other).url()).unwrap();
+    let mut mom = MessageStreamClient::new(endpoint.connect().await.unwrap());
+    let take_over = RebuildQueueRequest {
+        queue_label: "news".to_owned(),
+        epoch: 0,
+    };
+    mom.rebuild_queue(take_over).await.unwrap();
+
+    let receipt = pusher.push("after", None).await.unwrap();
+    assert_eq!(receipt.seq, 2);
+    let messages = receive_until(&mut subscriber, 2).await;
+    assert_eq!(messages[1].id, receipt.id);
 }
