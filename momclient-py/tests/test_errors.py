@@ -26,11 +26,12 @@ Status = grpc.StatusCode
 class Failed(grpc.RpcError):
     """A call that ended with a status."""
 
-    def __init__(self, status: Status, code: str | None, detail: str = "the detail") -> None:
+    def __init__(self, status: Status, code: str | None, detail: str = "the detail", owner: str | None = None) -> None:
         super().__init__()
         self._status = status
         self._code = code
         self._detail = detail
+        self._owner = owner
 
     def code(self) -> Status:
         return self._status
@@ -39,7 +40,26 @@ class Failed(grpc.RpcError):
         return self._detail
 
     def trailing_metadata(self) -> Any:
-        return (("date", "today"),) + ((("rmom-code", self._code),) if self._code else ())
+        entries = {"date": "today", "rmom-code": self._code, "rmom-owner": self._owner}
+        return tuple((key, value) for key, value in entries.items() if value)
+
+
+@pytest.mark.parametrize(
+    ("owner", "address"),
+    [
+        ("mom2:50051", ("mom2", 50051)),
+        ("[::1]:50051", ("::1", 50051)),
+        ("mom2", None),
+        ("mom2:", None),
+        (":1", None),
+        (None, None),
+    ],
+)
+def test_a_mom_that_has_lost_a_queue_names_the_owner(owner: str | None, address: tuple[str, int] | None) -> None:
+    failed = Failed(Status.FAILED_PRECONDITION, "not_owner", owner=owner)
+    for error in (_wire.push_error(failed), _wire.subscribe_error(failed)):
+        assert isinstance(error, _wire.Moved)
+        assert (error.code, error.owner) == ("not_owner", address)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,9 @@ NO_TOPIC = "__none__"
 CODE_METADATA = "rmom-code"
 """The metadata entry of a gRPC error that carries its stable code."""
 
+OWNER_METADATA = "rmom-owner"
+"""The metadata entry by which a MoM that has lost a queue names the one that has it."""
+
 MAX_RECEIVE_BYTES = 16 * 1024 * 1024
 
 GRPC_OPTIONS: list[tuple[str, Any]] = [
@@ -63,7 +66,14 @@ _NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed")
 
 
 class Moved(errors.Unavailable):
-    """The MoM does not host the queue or channel (any more, or yet). Never leaves the package."""
+    """The MoM does not host the queue or channel (any more, or yet). Never leaves the package.
+
+    `owner` is the host and the port of the MoM that does, if the one that was asked knows it.
+    """
+
+    def __init__(self, detail: str, *, code: str | None = None, owner: tuple[str, int] | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.owner = owner
 
 
 def label(name: str) -> str:
@@ -149,7 +159,9 @@ class Backoff:
 
 def push_error(error: grpc.RpcError) -> errors.MoMError:
     """Translate what a push failed with."""
-    status, detail, code = _parts(error)
+    status, detail, code, owner = _parts(error)
+    if owner is not None:
+        return Moved(detail, code=code, owner=owner)
     if code is None and detail.startswith(_NEVER_SENT):
         return errors.Unavailable(f"the MoM could not be reached: {detail}")
     if status is grpc.StatusCode.UNAVAILABLE and code in _NOT_ACCEPTED:
@@ -168,7 +180,9 @@ def is_in_place(error: errors.MoMError) -> bool:
 
 def subscribe_error(error: grpc.RpcError) -> errors.MoMError:
     """Translate what a subscription ended with. Unavailable and its kin mean that it can be resumed."""
-    status, detail, code = _parts(error)
+    status, detail, code, owner = _parts(error)
+    if owner is not None:
+        return Moved(detail, code=code, owner=owner)
     if status in _UNKNOWN:
         return errors.Unavailable(f"the subscription broke ({status.name}): {detail}", code=code)
     return _refusal(status, detail, code, errors.ChannelNotFound)
@@ -209,16 +223,21 @@ def _refusal(status: grpc.StatusCode, detail: str, code: str | None, missing: ty
             return errors.ServerFault(f"{status.name}: {detail}", code=code)
 
 
-def _parts(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, str | None]:
+def _parts(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, str | None, tuple[str, int] | None]:
     # Whatever the two forms of gRPC raise is a call as well.
     call = cast("grpc.Call", error)
-    metadata = call.trailing_metadata() or ()
-    code = next((_text(value) for key, value in metadata if key == CODE_METADATA), None)
-    return call.code(), call.details() or "no details", code
+    entries = {key: _text(value) for key, value in call.trailing_metadata() or ()}
+    owner = _address(entries.get(OWNER_METADATA, ""))
+    return call.code(), call.details() or "no details", entries.get(CODE_METADATA), owner
 
 
 def _text(value: str | bytes) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _address(text: str) -> tuple[str, int] | None:
+    host, _, port = text.rpartition(":")
+    return (host.strip("[]"), int(port)) if host and port.isdecimal() else None
 
 
 def _folded(what: str, name: str) -> str:

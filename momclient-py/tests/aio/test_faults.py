@@ -125,6 +125,23 @@ async def test_without_managers_messages_go_on(faulty: Cluster, queue: str) -> N
             assert await client.get_channel(channel.id) == channel
 
 
+async def test_without_managers_a_queue_that_moves_is_followed(faulty: Cluster, queue: str) -> None:
+    async with MoMClient(faulty.manager) as client, client.pusher(queue) as pusher:
+        channel = await client.create_channel(queue)
+        async with client.subscriber(channel) as subscriber:
+            reading = AsyncReading(subscriber)
+            await pusher.push("before")
+            await reading.reached(1)
+            old = faulty.hosting(await client.get_queue(queue))
+            new = next(mom.index for mom in faulty.moms() if mom.index != old)
+            with faulty.without_managers():
+                # The MoM that had it says who has it.
+                faulty.move(queue, new)
+                await pusher.push("after", timeout=60)
+                messages = await reading.reached(2)
+                assert [message.text for message in messages] == ["before", "after"]
+
+
 async def test_without_moms_nothing_is_created(faulty: Cluster, label: str) -> None:
     async with MoMClient(faulty.manager, timeout=60) as client:
         for mom in faulty.moms():

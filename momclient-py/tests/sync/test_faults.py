@@ -126,6 +126,23 @@ def test_without_managers_messages_go_on(faulty: Cluster, queue: str) -> None:
             assert client.get_channel(channel.id) == channel
 
 
+def test_without_managers_a_queue_that_moves_is_followed(faulty: Cluster, queue: str) -> None:
+    with MoMClient(faulty.manager) as client, client.pusher(queue) as pusher:
+        channel = client.create_channel(queue)
+        with client.subscriber(channel) as subscriber:
+            reading = Reading(subscriber)
+            pusher.push("before")
+            reading.reached(1)
+            old = faulty.hosting(client.get_queue(queue))
+            new = next(mom.index for mom in faulty.moms() if mom.index != old)
+            with faulty.without_managers():
+                # The MoM that had it says who has it.
+                faulty.move(queue, new)
+                pusher.push("after", timeout=60)
+                messages = reading.reached(2)
+                assert [message.text for message in messages] == ["before", "after"]
+
+
 def test_without_moms_nothing_is_created(faulty: Cluster, label: str) -> None:
     with MoMClient(faulty.manager, timeout=60) as client:
         for mom in faulty.moms():

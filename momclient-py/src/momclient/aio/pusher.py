@@ -65,6 +65,8 @@ class Pusher:
         self._lock = AsyncLock()
         self._link: _Link | None = None
         self._known: MoMInfo | None = None
+        # Where the queue is now, as the MoM said that had it before.
+        self._moved_to: MoMInfo | None = None
 
     async def __aenter__(self: Self) -> Self:
         return self
@@ -160,7 +162,7 @@ class Pusher:
                 failure = _wire.Moved(failure.detail, code=failure.code)
             raise failure from error
         finally:
-            await self._release(link, keep=failure is None or _wire.is_in_place(failure))
+            await self._release(link, failure)
 
     async def _connect(self, deadline: float) -> _Link:
         async with self._lock:
@@ -172,6 +174,9 @@ class Pusher:
             return self._link
 
     async def _find(self, deadline: float) -> MoMInfo:
+        if self._moved_to is not None:
+            self._known, self._moved_to = self._moved_to, None
+            return self._known
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             # Others' look-ups have used the time that this push had.
@@ -186,11 +191,14 @@ class Pusher:
                 raise
         return self._known
 
-    async def _release(self, link: _Link, *, keep: bool) -> None:
+    async def _release(self, link: _Link, failure: errors.MoMError | None) -> None:
+        keep = failure is None or _wire.is_in_place(failure)
         async with self._lock:
             link.pushes -= 1
             if not keep and self._link is link:
                 self._link = None
+                if isinstance(failure, _wire.Moved) and failure.owner is not None:
+                    self._moved_to = MoMInfo(*failure.owner, self._queue)
             idle = self._link is not link and link.pushes == 0
         if idle:
             await link.channel.close()

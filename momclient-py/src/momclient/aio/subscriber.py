@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
 
@@ -145,7 +146,12 @@ class Subscriber:
             return
         if not isinstance(error, (errors.Unavailable, errors.NotFound)):
             raise error
-        self._doubted = True
+        if isinstance(error, _wire.Moved) and error.owner is not None and self._place is not None:
+            host, port = error.owner
+            self._place = replace(self._place, host=host, port=port)
+            self._doubted = False
+        else:
+            self._doubted = True
         if time.monotonic() - self._connected_at > _GOOD_AFTER_SECONDS:
             self._backoff.reset()
         pause = self._backoff.pause()
