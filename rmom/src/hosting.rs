@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::queue::{Acknowledgement, Queue, Shared, lock};
 
-/// How often the database is asked what this MoM owns. It bounds how long a subscription of a queue that was moved
-/// away stays open without messages.
+/// How often the database is asked what this MoM owns. With [`OWNER_DEADLINE`] it bounds how long a
+/// subscription of a queue that was moved away stays open without messages.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// How long those who are refused since a queue has moved wait to be told where it is.

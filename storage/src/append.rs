@@ -189,7 +189,7 @@ async fn insert(
     }
 }
 
-/// The batch of one queue: what a lone push and a single busy queue come to, at half the price for the server. Where
+/// The batch of one queue: what a lone push and a single busy queue come to, and cheaper for the server. Where
 /// nothing else is at stake, a sequence that is taken may be an error: to look before each insert costs more.
 async fn insert_one(
     connection: &mut PgConnection,
