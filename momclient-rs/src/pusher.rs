@@ -288,6 +288,7 @@ impl Shared {
             content: content.clone(),
             topic: topic.to_owned(),
             queue_label: self.options.queue.clone(),
+            ..Default::default()
         };
         let mut mom = link.next();
         let mut call = pin!(mom.push_to_queue(request));

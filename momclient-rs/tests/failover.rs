@@ -201,6 +201,7 @@ async fn a_queue_that_moves_while_no_manager_runs_is_found_by_the_word_of_its_fo
     let take_over = RebuildQueueRequest {
         queue_label: "news".to_owned(),
         epoch: 0,
+        ..Default::default()
     };
     mom.rebuild_queue(take_over).await.unwrap();
 

@@ -36,10 +36,24 @@ codes! {
     QUEUE_EXISTS = "queue_exists";
     /// The queue exists, but not at this MoM: look it up again. FAILED_PRECONDITION.
     NOT_OWNER = "not_owner";
+    /// The command is about an ownership that has ended since. FAILED_PRECONDITION.
+    STALE_EPOCH = "stale_epoch";
+    /// The command comes from a manager whose lease has ended: another one leads. FAILED_PRECONDITION.
+    STALE_MANAGER = "stale_manager";
+    /// The MoM does not know the pusher, or not by that term: open it again, and push again. FAILED_PRECONDITION.
+    PUSHER_NOT_OPEN = "pusher_not_open";
+    /// There is a message of that id with another content or topic. INVALID_ARGUMENT.
+    ID_CONFLICT = "id_conflict";
     /// This MoM is not registered at any manager. FAILED_PRECONDITION.
     NOT_REGISTERED = "not_registered";
     /// More waits to be committed than the MoM holds: push again later. RESOURCE_EXHAUSTED.
     OVERLOADED = "overloaded";
+    /// No MoM of this id. 404.
+    MOM_NOT_FOUND = "mom_not_found";
+    /// There is a MoM of this address. 409.
+    MOM_EXISTS = "mom_exists";
+    /// The MoM owns queues: drain it first. 409.
+    MOM_NOT_EMPTY = "mom_not_empty";
     /// No MoM is up to take a queue, or the owner of the queue is not up: try again later. 503.
     NO_MOM_UP = "no_mom_up";
     /// PostgreSQL cannot be reached or cannot work: nothing was accepted, try again later. UNAVAILABLE / 503.

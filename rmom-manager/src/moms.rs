@@ -56,7 +56,10 @@ impl Moms {
         let mut retries = 0..self.probe.max_retries;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let heartbeat = HeartbeatRequest { with_queues: true };
+            let heartbeat = HeartbeatRequest {
+                with_queues: true,
+                ..Default::default()
+            };
             let answer = self.call(mom, left, heartbeat, |mut client, request| async move {
                 client.get_heartbeat(request).await
             });
@@ -114,6 +117,7 @@ impl Moms {
         let request = RebuildQueueRequest {
             queue_label: label.to_owned(),
             epoch,
+            ..Default::default()
         };
         let answer = self.call(
             mom,
@@ -128,6 +132,7 @@ impl Moms {
     pub async fn queue_is_deleted(&self, mom: &MomAddress, label: &str) {
         let request = DeleteQueueRequest {
             queue_label: label.to_owned(),
+            ..Default::default()
         };
         let answer = self.call(
             mom,

@@ -79,6 +79,7 @@ impl Service {
         Ok(PushOkResponse {
             id: id.to_string(),
             seq,
+            ..Default::default()
         })
     }
 
@@ -193,7 +194,9 @@ impl MessageStream for Service {
         &self,
         request: Request<RebuildQueueRequest>,
     ) -> Result<Response<RebuildQueueOkResponse>, Status> {
-        let RebuildQueueRequest { queue_label, epoch } = request.into_inner();
+        let RebuildQueueRequest {
+            queue_label, epoch, ..
+        } = request.into_inner();
         let label = names::label(queue_label).map_err(Error::from)?;
         check_epoch(epoch)?;
         self.check_open()?;
@@ -202,6 +205,20 @@ impl MessageStream for Service {
             epoch => self.hosting.host_at(&label, epoch).await?,
         }
         Ok(Response::new(RebuildQueueOkResponse {}))
+    }
+
+    async fn open_pusher(
+        &self,
+        _: Request<protos::OpenPusherRequest>,
+    ) -> Result<Response<protos::OpenPusherResponse>, Status> {
+        todo!()
+    }
+
+    async fn release_queue(
+        &self,
+        _: Request<protos::ReleaseQueueRequest>,
+    ) -> Result<Response<protos::ReleaseQueueOkResponse>, Status> {
+        todo!()
     }
 
     async fn create_channel(

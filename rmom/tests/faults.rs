@@ -223,6 +223,7 @@ async fn a_frozen_mom_that_wakes_up_after_a_takeover_acknowledges_nothing() {
         .rebuild_queue(RebuildQueueRequest {
             queue_label: "q".into(),
             epoch: 0,
+            ..Default::default()
         })
         .await;
     rebuilt.unwrap();

@@ -80,7 +80,10 @@ async fn lists_name_what_is_there_and_deletions_take_it_away() {
     assert_eq!(channels, [on_a.clone(), on_b.clone()]);
     let heartbeat = client
         .0
-        .get_heartbeat(HeartbeatRequest { with_queues: true })
+        .get_heartbeat(HeartbeatRequest {
+            with_queues: true,
+            ..Default::default()
+        })
         .await
         .unwrap()
         .into_inner();
@@ -125,6 +128,7 @@ async fn lists_name_what_is_there_and_deletions_take_it_away() {
         .0
         .delete_queue(DeleteQueueRequest {
             queue_label: "A".into(),
+            ..Default::default()
         })
         .await
         .unwrap();
@@ -241,6 +245,7 @@ async fn what_is_unknown_or_over_a_limit_is_refused_by_name() {
     );
     let nowhere = DeleteQueueRequest {
         queue_label: "nowhere".into(),
+        ..Default::default()
     };
     assert_refused(
         client.0.delete_queue(nowhere).await,
@@ -258,6 +263,7 @@ async fn what_is_unknown_or_over_a_limit_is_refused_by_name() {
     let negative = RebuildQueueRequest {
         queue_label: "q".into(),
         epoch: -1,
+        ..Default::default()
     };
     assert_refused(
         client.0.rebuild_queue(negative).await,
@@ -304,6 +310,7 @@ async fn a_queue_is_rebuilt_elsewhere_and_its_former_owner_is_fenced() {
     let stale = RebuildQueueRequest {
         queue_label: "q".into(),
         epoch: 7,
+        ..Default::default()
     };
     assert_refused(
         second.0.rebuild_queue(stale).await,
@@ -315,6 +322,7 @@ async fn a_queue_is_rebuilt_elsewhere_and_its_former_owner_is_fenced() {
         .rebuild_queue(RebuildQueueRequest {
             queue_label: "Q".into(),
             epoch: 0,
+            ..Default::default()
         })
         .await
         .unwrap();

@@ -11,6 +11,8 @@
 //!
 //! All time that decides something is the clock of the database.
 
+pub mod chaos;
+
 mod append;
 mod channels;
 mod error;

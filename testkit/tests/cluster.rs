@@ -57,6 +57,7 @@ async fn push(mom: &Mom, label: &str, content: &str) -> Result<(), tonic::Status
         content: content.to_owned().into(),
         topic: "__none__".to_owned(),
         queue_label: label.to_owned(),
+        ..Default::default()
     };
     MessageStreamClient::new(channel)
         .push_to_queue(push)

@@ -171,6 +171,7 @@ pub(crate) async fn push(cluster: &Cluster, index: usize, label: &str, content: 
             content: content.to_owned().into(),
             topic: protos::NO_TOPIC.to_owned(),
             queue_label: label.to_owned(),
+            ..Default::default()
         };
         mom(cluster, index).await.push_to_queue(push).await
     })

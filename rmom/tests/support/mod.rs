@@ -63,6 +63,7 @@ impl Client {
             content: content.to_vec().into(),
             topic: topic.into(),
             queue_label: label.into(),
+            ..Default::default()
         };
         Ok(self.0.push_to_queue(push).await?.into_inner())
     }
