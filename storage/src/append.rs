@@ -24,6 +24,8 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 pub struct NewMessage {
     /// Unique for ever.
     pub id: Uuid,
+    /// Whether the pusher brought the id, so that it has to be known again for a while.
+    pub is_keyed: bool,
     /// In lower case; `None` for no topic.
     pub topic: Option<String>,
     /// What was pushed.
@@ -55,6 +57,10 @@ impl NewBatch<'_> {
     fn has_topic(&self) -> bool {
         self.messages.iter().any(|message| message.topic.is_some())
     }
+
+    fn has_key(&self) -> bool {
+        self.messages.iter().any(|message| message.is_keyed)
+    }
 }
 
 /// What became of a batch.
@@ -78,9 +84,13 @@ pub struct Appender {
 impl Appender {
     pub(crate) fn new(options: PgConnectOptions, require_durable: bool) -> Self {
         Self {
-            // Planning takes longer than executing. By itself the server would plan every time: it takes the arrays it
-            // sees for shorter than those it does not.
-            options: options.options([("plan_cache_mode", "force_generic_plan")]),
+            options: options.options([
+                // Planning takes longer than executing. By itself the server would plan every time: it takes the arrays
+                // it sees for shorter than those it does not.
+                ("plan_cache_mode", "force_generic_plan"),
+                // A commit that waits for a synchronous standby would, struck by it, count as done on this server alone.
+                ("statement_timeout", "0"),
+            ]),
             require_durable,
             connection: None,
         }
@@ -183,6 +193,10 @@ async fn insert(
     ttl: Duration,
     batches: &[NewBatch<'_>],
 ) -> Result<Vec<Uuid>> {
+    #[cfg(feature = "chaos")]
+    if crate::chaos::is(crate::chaos::Mutant::NoEpochCheck) {
+        return insert_unchecked(connection, ttl, batches).await;
+    }
     match batches {
         [batch] => insert_one(connection, mom_id, ttl, batch).await,
         _ => insert_many(connection, mom_id, ttl, batches).await,
@@ -200,10 +214,10 @@ async fn insert_one(
     let messages = || batch.messages.iter();
     let inserted = sqlx::query!(
         r#"
-        insert into message_batch (queue_id, first_seq, count, size, epoch, ids, topics, contents, expires_at)
-        select id, $1, $2, $3, epoch, $4::uuid[], $5::text[], $6::bytea[], now() + make_interval(secs => $7)
+        insert into message_batch (queue_id, first_seq, count, size, epoch, ids, topics, contents, keyed, expires_at)
+        select id, $1, $2, $3, epoch, $4::uuid[], $5::text[], $6::bytea[], $7::boolean[], now() + make_interval(secs => $8)
         from queue
-        where id = $8 and epoch = $9 and mom_id = $10
+        where id = $9 and epoch = $10 and mom_id = $11
         for share
         "#,
         batch.first_seq,
@@ -212,6 +226,7 @@ async fn insert_one(
         messages().map(|message| message.id).bind_iter() as _,
         batch.has_topic().then(|| messages().map(|message| message.topic.as_deref()).bind_iter()) as _,
         messages().map(|message| &message.content[..]).bind_iter() as _,
+        batch.has_key().then(|| messages().map(|message| message.is_keyed).bind_iter()) as _,
         ttl.as_secs_f64(),
         batch.queue_id,
         batch.epoch,
@@ -225,6 +240,49 @@ async fn insert_one(
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// The defect [`NoEpochCheck`](crate::chaos::Mutant::NoEpochCheck).
+#[cfg(feature = "chaos")]
+async fn insert_unchecked(
+    connection: &mut PgConnection,
+    ttl: Duration,
+    batches: &[NewBatch<'_>],
+) -> Result<Vec<Uuid>> {
+    let mut accepted = Vec::new();
+    for batch in batches {
+        let ids: Vec<Uuid> = batch.messages.iter().map(|message| message.id).collect();
+        let topics: Vec<Option<&str>> = batch
+            .messages
+            .iter()
+            .map(|message| message.topic.as_deref())
+            .collect();
+        let contents: Vec<&[u8]> = batch
+            .messages
+            .iter()
+            .map(|message| &message.content[..])
+            .collect();
+        let inserted = sqlx::query(
+            "insert into message_batch (queue_id, first_seq, count, size, epoch, ids, topics, contents, expires_at)
+            select id, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(secs => $9) from queue where id = $1
+            on conflict on constraint message_batch_pkey do nothing",
+        )
+        .bind(batch.queue_id)
+        .bind(batch.first_seq)
+        .bind(batch.messages.len() as i32)
+        .bind(batch.size())
+        .bind(batch.epoch)
+        .bind(ids)
+        .bind(topics)
+        .bind(contents)
+        .bind(ttl.as_secs_f64())
+        .execute(&mut *connection)
+        .await?;
+        if inserted.rows_affected() == 1 {
+            accepted.push(batch.queue_id);
+        }
+    }
+    Ok(accepted)
 }
 
 /// The batches of several queues. Flat arrays and starts keep the text of the statement the same for any number of
@@ -242,22 +300,25 @@ async fn insert_many(
         Some(start)
     });
     let any_topic = batches.iter().any(NewBatch::has_topic);
+    let any_key = batches.iter().any(NewBatch::has_key);
     let accepted = sqlx::query_scalar!(
         r#"
         with owned as (
             select b.*
-            from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[])
-                as b (queue_id, epoch, first_seq, start, count, size)
-            join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $7
+            from unnest(
+                    $1::uuid[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::boolean[])
+                as b (queue_id, epoch, first_seq, start, count, size, has_key)
+            join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $8
             for share of q
         )
-        insert into message_batch (queue_id, first_seq, count, size, epoch, ids, topics, contents, expires_at)
+        insert into message_batch (queue_id, first_seq, count, size, epoch, ids, topics, contents, keyed, expires_at)
         select
             queue_id, first_seq, count, size, epoch,
-            ($8::uuid[])[start + 1 : start + count],
-            ($9::text[])[start + 1 : start + count],
-            ($10::bytea[])[start + 1 : start + count],
-            now() + make_interval(secs => $11)
+            ($9::uuid[])[start + 1 : start + count],
+            ($10::text[])[start + 1 : start + count],
+            ($11::bytea[])[start + 1 : start + count],
+            case when has_key then ($12::boolean[])[start + 1 : start + count] end,
+            now() + make_interval(secs => $13)
         from owned
         on conflict on constraint message_batch_pkey do nothing
         returning queue_id
@@ -268,10 +329,12 @@ async fn insert_many(
         starts.bind_iter() as _,
         batches.iter().map(|batch| batch.messages.len() as i32).bind_iter() as _,
         batches.iter().map(NewBatch::size).bind_iter() as _,
+        batches.iter().map(NewBatch::has_key).bind_iter() as _,
         mom_id,
         messages().map(|message| message.id).bind_iter() as _,
         any_topic.then(|| messages().map(|message| message.topic.as_deref()).bind_iter()) as _,
         messages().map(|message| &message.content[..]).bind_iter() as _,
+        any_key.then(|| messages().map(|message| message.is_keyed).bind_iter()) as _,
         ttl.as_secs_f64(),
     )
     .fetch_all(connection)
@@ -281,6 +344,9 @@ async fn insert_many(
 
 /// Of batches that were refused, the queues in which an earlier try of the same batch succeeded. Read after the
 /// refusal, in a statement of its own, so that it sees what the earlier try committed meanwhile.
+///
+/// That row may have become visible by a restart of the server, before it reached a synchronous standby. The message
+/// to nobody makes this statement one that writes, so that its commit waits for the standby to have all before it.
 async fn committed_earlier(
     connection: &mut PgConnection,
     batches: &[NewBatch<'_>],
@@ -291,6 +357,7 @@ async fn committed_earlier(
         select m.queue_id
         from unnest($1::uuid[], $2::bigint[], $3::uuid[]) as b (queue_id, first_seq, first_id)
         join message_batch m on m.queue_id = b.queue_id and m.first_seq = b.first_seq and m.ids[1] = b.first_id
+        cross join lateral (select pg_logical_emit_message(true, 'rmom', '') where m.queue_id is not null) as barrier
         "#,
         batches.iter().map(|batch| batch.queue_id).bind_iter() as _,
         batches.iter().map(|batch| batch.first_seq).bind_iter() as _,

@@ -7,6 +7,7 @@
 //! - [`moms`](Store::register_moms), [`queues`](Store::create_queue) and [`channels`](Store::create_channel) are
 //!   methods of [`Store`], which holds a bounded pool of connections.
 //! - [`Appender`] writes messages over a connection of its own, see [`Appender::append`].
+//! - [`Store::find_messages`] finds those that were pushed before.
 //! - [`Store::read_page`] reads messages back, [`Store::sweep_expired`] deletes those whose time is over.
 //!
 //! All time that decides something is the clock of the database.
@@ -16,6 +17,7 @@ pub mod chaos;
 mod append;
 mod channels;
 mod error;
+mod known;
 mod moms;
 mod packed;
 mod queues;
@@ -26,6 +28,7 @@ mod sweep;
 pub use append::{Appended, Appender, NewBatch, NewMessage};
 pub use channels::Channel;
 pub use error::{Error, Result};
+pub use known::KeyedMessage;
 pub use moms::{Mom, MomAddress};
 pub use packed::PackedArray;
 pub use queues::{Ownership, Queue, Takeover};

@@ -72,6 +72,7 @@ fn address(host: &str, port: u16) -> MomAddress {
 fn messages(contents: &[&'static str]) -> Vec<NewMessage> {
     let message = |content: &&'static str| NewMessage {
         id: Uuid::now_v7(),
+        is_keyed: content.contains('!'),
         topic: content.contains('#').then(|| content.replace('#', "")),
         content: Bytes::from_static(content.as_bytes()),
     };
