@@ -200,6 +200,7 @@ mod tests {
         .into_iter()
         .map(|(topic, content)| NewMessage {
             id: Uuid::now_v7(),
+            is_keyed: false,
             topic: topic.map(String::from),
             content: Bytes::from_static(content),
         })
@@ -221,6 +222,7 @@ mod tests {
         let topics = [Some("a"), Some("ab"), None, Some("a")];
         let messages = topics.map(|topic| NewMessage {
             id: Uuid::now_v7(),
+            is_keyed: false,
             topic: topic.map(String::from),
             content: Bytes::from_static(b"a"),
         });

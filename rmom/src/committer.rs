@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use storage::chaos::{self, Mutant, Point};
 use storage::{Appended, Appender, MAX_BATCH_MESSAGES, NewBatch};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::hosting::Hosting;
-use crate::queue::{Queue, Shared, Waiting};
+use crate::queue::{Queue, Receipt, Shared, Waiting};
 
 /// The most bytes of one batch, unless a single message is larger.
 const BATCH_BYTES: usize = 1 << 20;
@@ -117,17 +118,27 @@ impl Committer {
         if round.is_empty() {
             return;
         }
+        chaos::reach(Point::BeforeStatement);
+        if chaos::is(Mutant::AcknowledgeBeforeCommit) {
+            for (queue, taken) in &mut round {
+                acknowledge(taken, queue.committed() + 1);
+            }
+        }
         let fates = self.append(&mut round, stop).await;
+        if fates.is_ok() {
+            chaos::reach(Point::AfterCommit);
+        }
         for (index, (queue, mut taken)) in round.into_iter().enumerate() {
             match &fates {
                 Ok(fates) if fates[index] == Appended::Committed => {
                     let first_seq = queue.committed() + 1;
+                    let repeats = queue.remember_committed(&taken.messages);
                     queue.publish(&taken.messages);
-                    for (seq, acknowledgement) in
-                        (first_seq..).zip(taken.acknowledgements.drain(..))
-                    {
-                        // Whoever has given up waiting needs no answer.
-                        let _ = acknowledgement.send(Ok(seq));
+                    chaos::reach(Point::BeforeAcknowledgement);
+                    acknowledge(&mut taken, first_seq);
+                    for (seq, acknowledgement) in repeats {
+                        let duplicate = true;
+                        let _ = acknowledgement.send(Ok(Receipt { seq, duplicate }));
                     }
                 }
                 Ok(_) => {
@@ -137,9 +148,9 @@ impl Committer {
                         "fenced: another MoM owns the queue now"
                     );
                     let refused = taken.acknowledgements.drain(..).collect();
-                    self.hosting.lose(&queue, refused);
+                    self.hosting.lose(&queue, None, refused);
                 }
-                Err(error) => refuse(&mut taken, error),
+                Err(error) => refuse(&queue, &mut taken, error),
             }
             taken.messages.clear();
             self.spare.push(taken);
@@ -198,15 +209,16 @@ impl Committer {
     /// Answers those who have waited long enough. The messages of the round stay, since their outcome has to be found
     /// out; what waits behind them was not tried, so that is refused for good.
     fn give_up_waiting(&mut self, round: &mut Round) {
-        for (_, taken) in round {
-            for acknowledgement in taken.acknowledgements.drain(..) {
+        for (queue, taken) in round {
+            let repeats = queue.take_followers();
+            for acknowledgement in taken.acknowledgements.drain(..).chain(repeats) {
                 let _ = acknowledgement.send(Err(Error::OutcomeUnknown));
             }
         }
         for queue in self.shared.take_ready(usize::MAX) {
             let mut waiting = Waiting::default();
             queue.take_waiting(&mut waiting, usize::MAX, usize::MAX);
-            refuse(&mut waiting, &Error::DatabaseUnavailable);
+            refuse(&queue, &mut waiting, &Error::DatabaseUnavailable);
         }
     }
 }
@@ -220,8 +232,18 @@ fn new_batch((queue, taken): &(Arc<Queue>, Waiting)) -> NewBatch<'_> {
     }
 }
 
-fn refuse(taken: &mut Waiting, error: &Error) {
-    for acknowledgement in taken.acknowledgements.drain(..) {
+/// Tells those who wait the sequences of their messages, of which `first_seq` is the first.
+fn acknowledge(taken: &mut Waiting, first_seq: i64) {
+    let duplicate = false;
+    for (seq, acknowledgement) in (first_seq..).zip(taken.acknowledgements.drain(..)) {
+        // Whoever has given up waiting needs no answer.
+        let _ = acknowledgement.send(Ok(Receipt { seq, duplicate }));
+    }
+}
+
+fn refuse(queue: &Queue, taken: &mut Waiting, error: &Error) {
+    let repeats = queue.forget_refused(&taken.messages);
+    for acknowledgement in taken.acknowledgements.drain(..).chain(repeats) {
         // Whoever has given up waiting needs no answer.
         let _ = acknowledgement.send(Err(error.clone()));
     }

@@ -26,8 +26,13 @@ pub struct Config {
     pub queue_buffer_size: usize,
     /// Seconds for which a message is retained.
     pub message_ttl: u64,
+    /// Seconds for which a message's id that its pusher has brought is remembered: pushed again within them, it makes no
+    /// second message.
+    pub duplicate_window_secs: u64,
     /// The most bytes that a message may have.
     pub max_message_bytes: usize,
+    /// The most connections at once; further ones are closed as they come.
+    pub max_connections: usize,
     /// The most subscriptions at once.
     pub max_subscriptions: usize,
     /// Threads that serve. One MoM's work runs through one committer, and threads that wake each other cost a lone push
@@ -70,7 +75,9 @@ impl Default for Config {
             external_port: None,
             queue_buffer_size: 10_000,
             message_ttl: 600,
+            duplicate_window_secs: 120,
             max_message_bytes: 1 << 20,
+            max_connections: 4096,
             max_subscriptions: 20_000,
             worker_threads: 1,
             stop_deadline_secs: 10,
@@ -189,8 +196,65 @@ impl Config {
         }
     }
 
-    /// The first value that is out of range.
+    /// The first value that cannot be.
     fn fault(&self) -> Option<(&'static str, String)> {
+        self.out_of_range().or_else(|| self.contradiction())
+    }
+
+    fn out_of_range(&self) -> Option<(&'static str, String)> {
+        let ranges: [(_, u64, _, _); 9] = [
+            (
+                "queue_buffer_size",
+                self.queue_buffer_size as u64,
+                10_000_000,
+                " messages",
+            ),
+            ("message_ttl", self.message_ttl, 3_153_600_000, " seconds"),
+            (
+                "duplicate_window_secs",
+                self.duplicate_window_secs,
+                86_400,
+                " seconds",
+            ),
+            (
+                "max_message_bytes",
+                self.max_message_bytes as u64,
+                16 << 20,
+                " bytes",
+            ),
+            (
+                "max_connections",
+                self.max_connections as u64,
+                1_000_000,
+                "",
+            ),
+            (
+                "max_subscriptions",
+                self.max_subscriptions as u64,
+                10_000_000,
+                "",
+            ),
+            ("worker_threads", self.worker_threads as u64, 256, ""),
+            (
+                "stop_deadline_secs",
+                self.stop_deadline_secs,
+                3600,
+                " seconds",
+            ),
+            (
+                "database.max_connections",
+                self.database.max_connections.into(),
+                10_000,
+                "",
+            ),
+        ];
+        let (key, _, most, unit) = ranges
+            .into_iter()
+            .find(|(_, value, most, _)| !(1..=*most).contains(value))?;
+        Some((key, format!("is out of range; legal are 1 to {most}{unit}")))
+    }
+
+    fn contradiction(&self) -> Option<(&'static str, String)> {
         let database = &self.database;
         let listens_everywhere = ["0.0.0.0", "::", "[::]"].contains(&self.host.as_str());
         let checks = [
@@ -220,36 +284,6 @@ impl Config {
                 "is needed where port is 0",
             ),
             (
-                "queue_buffer_size",
-                (1..=10_000_000).contains(&self.queue_buffer_size),
-                "is out of range; legal are 1 to 10000000 messages",
-            ),
-            (
-                "message_ttl",
-                (1..=3_153_600_000).contains(&self.message_ttl),
-                "is out of range; legal are 1 to 3153600000 seconds",
-            ),
-            (
-                "max_message_bytes",
-                (1..=16 << 20).contains(&self.max_message_bytes),
-                "is out of range; legal are 1 to 16777216 bytes",
-            ),
-            (
-                "max_subscriptions",
-                self.max_subscriptions > 0,
-                "is 0; legal is 1 or more",
-            ),
-            (
-                "worker_threads",
-                (1..=256).contains(&self.worker_threads),
-                "is out of range; legal are 1 to 256",
-            ),
-            (
-                "stop_deadline_secs",
-                (1..=3600).contains(&self.stop_deadline_secs),
-                "is out of range; legal are 1 to 3600 seconds",
-            ),
-            (
                 "database.host",
                 !database.host.is_empty(),
                 "is empty; give the host of PostgreSQL",
@@ -268,11 +302,6 @@ impl Config {
                 "database.dbname",
                 !database.dbname.is_empty(),
                 "is empty; give the name of the database",
-            ),
-            (
-                "database.max_connections",
-                (1..=10_000).contains(&database.max_connections),
-                "is out of range; legal are 1 to 10000",
             ),
             (
                 "database.min_connections",
@@ -300,6 +329,11 @@ impl Config {
     /// How long a message is retained.
     pub fn ttl(&self) -> Duration {
         Duration::from_secs(self.message_ttl)
+    }
+
+    /// How long an id that a pusher has brought is remembered.
+    pub fn duplicate_window(&self) -> Duration {
+        Duration::from_secs(self.duplicate_window_secs)
     }
 
     /// How to reach the database.

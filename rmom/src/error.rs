@@ -50,7 +50,32 @@ pub enum Error {
         /// The queue.
         label: String,
         /// Who owns it, where that is known.
-        owner: Option<MomAddress>,
+        owner: Option<String>,
+    },
+    /// A command concerns an ownership that has ended since.
+    #[error("the queue {label:?} is at epoch {epoch} now")]
+    StaleEpoch {
+        /// The queue.
+        label: String,
+        /// The present epoch.
+        epoch: i64,
+    },
+    /// A command comes from a manager that does not lead any more.
+    #[error("a manager with the lease epoch {0} leads now")]
+    StaleManager(i64),
+    /// A push comes from a pusher that is not known, or not by this term.
+    #[error("this MoM does not know the pusher by that term; open it again")]
+    PusherNotOpen,
+    /// A brought id stands for another message already.
+    #[error("there is a message {0} with another content or topic already")]
+    IdConflict(Uuid),
+    /// A field of a request is not what it has to be.
+    #[error("{field} {fault}")]
+    Malformed {
+        /// The field of the request.
+        field: &'static str,
+        /// What is wrong with it and what is legal.
+        fault: &'static str,
     },
     /// No manager has registered this MoM, so it can own nothing.
     #[error(
@@ -83,12 +108,18 @@ impl Error {
             }
             Self::InvalidName(_) => (codes::INVALID_LABEL, Code::InvalidArgument),
             Self::InvalidChannelId(_) => (codes::INVALID_CHANNEL_ID, Code::InvalidArgument),
-            Self::OutOfRange { .. } => (codes::INVALID_ARGUMENT, Code::InvalidArgument),
+            Self::OutOfRange { .. } | Self::Malformed { .. } => {
+                (codes::INVALID_ARGUMENT, Code::InvalidArgument)
+            }
             Self::MessageTooLarge { .. } => (codes::MESSAGE_TOO_LARGE, Code::InvalidArgument),
             Self::QueueNotFound(_) => (codes::QUEUE_NOT_FOUND, Code::NotFound),
             Self::ChannelNotFound(_) => (codes::CHANNEL_NOT_FOUND, Code::NotFound),
             Self::QueueExists(_) => (codes::QUEUE_EXISTS, Code::AlreadyExists),
             Self::NotOwner { .. } => (codes::NOT_OWNER, Code::FailedPrecondition),
+            Self::StaleEpoch { .. } => (codes::STALE_EPOCH, Code::FailedPrecondition),
+            Self::StaleManager(_) => (codes::STALE_MANAGER, Code::FailedPrecondition),
+            Self::PusherNotOpen => (codes::PUSHER_NOT_OPEN, Code::FailedPrecondition),
+            Self::IdConflict(_) => (codes::ID_CONFLICT, Code::InvalidArgument),
             Self::NotRegistered(_) => (codes::NOT_REGISTERED, Code::FailedPrecondition),
             Self::Overloaded(_) => (codes::OVERLOADED, Code::ResourceExhausted),
             Self::DatabaseUnavailable => (codes::DATABASE_UNAVAILABLE, Code::Unavailable),
@@ -107,7 +138,7 @@ impl From<Error> for Status {
         if let Error::NotOwner {
             owner: Some(owner), ..
         } = &error
-            && let Ok(owner) = owner.to_string().parse()
+            && let Ok(owner) = owner.parse()
         {
             metadata.insert(protos::OWNER_METADATA, owner);
         }

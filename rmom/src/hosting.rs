@@ -2,11 +2,12 @@
 //! since a command is only a hint, every second.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use storage::{MomAddress, Ownership, Store};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use storage::{MomAddress, Ownership, Registration, Store};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -17,6 +18,9 @@ use crate::queue::{Acknowledgement, Queue, Shared, lock};
 /// subscription of a queue that was moved away stays open without messages.
 const PERIOD: Duration = Duration::from_secs(1);
 
+/// How long one look at what this MoM owns may take.
+const LOOK_DEADLINE: Duration = Duration::from_secs(3);
+
 /// How long those who are refused since a queue has moved wait to be told where it is.
 const OWNER_DEADLINE: Duration = Duration::from_millis(500);
 
@@ -25,6 +29,12 @@ const OWNER_DEADLINE: Duration = Duration::from_millis(500);
 pub struct Hosting {
     store: Store,
     address: MomAddress,
+    /// This process, told apart from others that ran or run under the same address.
+    instance: Uuid,
+    /// The highest lease epoch of a manager that this MoM has heard of.
+    lease_epoch: AtomicI64,
+    /// When the database last answered.
+    database_heard: Mutex<Instant>,
     shared: Arc<Shared>,
     queues: RwLock<HashMap<String, Arc<Queue>>>,
     /// Of each channel with subscriptions: what ends them, and how many there are.
@@ -37,6 +47,9 @@ impl Hosting {
         Arc::new(Self {
             store,
             address,
+            instance: Uuid::now_v7(),
+            lease_epoch: AtomicI64::new(0),
+            database_heard: Mutex::new(Instant::now()),
             shared,
             queues: RwLock::default(),
             channels: Mutex::default(),
@@ -46,7 +59,11 @@ impl Hosting {
     /// Hosts again what this MoM owned when it ended. The epochs are raised first, so that an older process of the same
     /// address, should there be one, can commit no more.
     pub async fn restore(&self) -> storage::Result<()> {
-        let Some(mom_id) = self.store.find_mom(&self.address).await? else {
+        let Some(mom_id) = self
+            .store
+            .claim_address(&self.address, self.instance)
+            .await?
+        else {
             tracing::warn!(
                 external_address = %self.address,
                 "no manager has registered this MoM yet: it hosts nothing until one does; its list `moms` needs this address"
@@ -56,10 +73,12 @@ impl Hosting {
         for ownership in self.store.renew_ownerships(mom_id).await? {
             self.host(ownership, mom_id).await?;
         }
+        *lock(&self.database_heard) = Instant::now();
         Ok(())
     }
 
-    /// Follows the database until `stop`. A database that is away changes nothing: nobody can take a queue over then.
+    /// Follows the database until `stop`, or until another process serves under this address. A database that is away
+    /// changes nothing here: if others can reach it they take the queues over, and this MoM can commit nothing.
     pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
         let mut ticks = interval(PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -69,23 +88,77 @@ impl Hosting {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => {}
             }
-            let outcome = self.reconcile().await;
-            match &outcome {
-                Err(error) if !was_away => {
-                    tracing::warn!(%error, "cannot ask the database what this MoM owns");
+            let outcome = timeout(LOOK_DEADLINE, self.reconcile()).await;
+            let is_away = match outcome {
+                Ok(Ok(true)) => false,
+                Ok(Ok(false)) => {
+                    tracing::error!(
+                        external_address = %self.address,
+                        "another process serves under this MoM's external address since; this one ends"
+                    );
+                    return;
                 }
-                Ok(()) if was_away => tracing::info!("the database tells again what this MoM owns"),
-                _ => {}
+                Ok(Err(error)) => {
+                    if !was_away {
+                        tracing::warn!(%error, "cannot ask the database what this MoM owns");
+                    }
+                    true
+                }
+                Err(_) => {
+                    if !was_away {
+                        tracing::warn!("the database does not tell what this MoM owns");
+                    }
+                    true
+                }
+            };
+            if !is_away {
+                *lock(&self.database_heard) = Instant::now();
+                if was_away {
+                    tracing::info!("the database tells again what this MoM owns");
+                }
             }
-            was_away = outcome.is_err();
+            was_away = is_away;
         }
     }
 
-    /// Makes what is hosted equal to what is owned, and ends the subscriptions of channels that were deleted.
-    async fn reconcile(self: &Arc<Self>) -> storage::Result<()> {
+    /// For how long the database has not answered this MoM, which asks it every second.
+    pub fn database_silence(&self) -> Duration {
+        lock(&self.database_heard).elapsed()
+    }
+
+    /// Refuses the command of a manager that does not lead any more; 0 stands for no manager.
+    pub fn obey(&self, lease_epoch: i64) -> Result<(), Error> {
+        if lease_epoch == 0 {
+            return Ok(());
+        }
+        let highest = self.lease_epoch.fetch_max(lease_epoch, Ordering::Relaxed);
+        if highest > lease_epoch {
+            Err(Error::StaleManager(highest))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes what is hosted equal to what is owned, and ends the subscriptions of channels that were deleted. False if
+    /// another process serves under this address; then nothing is hosted any more.
+    async fn reconcile(self: &Arc<Self>) -> storage::Result<bool> {
         // Listed before the database is asked: what a command adds meanwhile is not mistaken for something lost.
         let hosted = self.hosted();
-        let mom_id = self.store.find_mom(&self.address).await?;
+        let mom_id = match self.store.registration(&self.address).await? {
+            // It was registered after this process had started.
+            Some(Registration { instance: None, .. }) => {
+                self.store
+                    .claim_address(&self.address, self.instance)
+                    .await?
+            }
+            Some(Registration { instance, .. }) if instance != Some(self.instance) => {
+                for queue in hosted {
+                    self.lose(&queue, None, Vec::new());
+                }
+                return Ok(false);
+            }
+            registration => registration.map(|registration| registration.mom_id),
+        };
         let owned = match mom_id {
             Some(mom_id) => self.store.ownerships(mom_id).await?,
             None => Vec::new(),
@@ -99,7 +172,7 @@ impl Hosting {
                 .get(&queue.id)
                 .is_none_or(|owned| owned.epoch > queue.epoch)
             {
-                self.lose(&queue, Vec::new());
+                self.lose(&queue, None, Vec::new());
             }
         }
         if let Some(mom_id) = mom_id {
@@ -115,7 +188,7 @@ impl Hosting {
                 self.end_subscriptions(id);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Hosts a queue that this MoM owns; nothing happens if it is hosted at that epoch or a later one.
@@ -127,12 +200,18 @@ impl Hosting {
             return Ok(());
         }
         let next_seq = self.store.next_seq(ownership.queue_id).await?;
+        self.host_from(ownership, mom_id, next_seq);
+        Ok(())
+    }
+
+    /// As [`host`](Self::host), with the sequence that the next message gets.
+    fn host_from(&self, ownership: Ownership, mom_id: Uuid, next_seq: i64) {
         let former = {
             let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
             match queues.get(&ownership.label) {
                 // Somebody else did it meanwhile, and may have given sequences since.
                 Some(queue) if queue.epoch >= ownership.epoch && queue.id == ownership.queue_id => {
-                    return Ok(());
+                    return;
                 }
                 _ => {}
             }
@@ -151,12 +230,17 @@ impl Hosting {
         if let Some(former) = former {
             former.lose(None, former.close());
         }
-        Ok(())
     }
 
     /// Ceases to host a queue, unless it is hosted at a later epoch already. Nothing is accepted from now on; those who
-    /// wait, `refused` among them, are told in a moment where the queue is now, as far as the database can be asked.
-    pub fn lose(self: &Arc<Self>, queue: &Arc<Queue>, mut refused: Vec<Acknowledgement>) {
+    /// wait, `refused` among them, are told where the queue is now: with `owner` at once, without in a moment and as
+    /// far as the database can be asked.
+    pub fn lose(
+        self: &Arc<Self>,
+        queue: &Arc<Queue>,
+        owner: Option<String>,
+        mut refused: Vec<Acknowledgement>,
+    ) {
         {
             let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);
             if queues
@@ -172,12 +256,16 @@ impl Hosting {
             }
         }
         refused.extend(queue.close());
+        if owner.is_some() {
+            queue.lose(owner, refused);
+            return;
+        }
         let (hosting, queue) = (self.clone(), queue.clone());
         tokio::spawn(async move {
             let row = timeout(OWNER_DEADLINE, hosting.store.queue(&queue.label)).await;
             let owner = row.ok().and_then(Result::ok).and_then(|row| row.owner);
-            let owner = owner.map(|(_, address)| address);
-            queue.lose(owner.filter(|owner| *owner != hosting.address), refused);
+            let elsewhere = owner.filter(|(_, address)| *address != hosting.address);
+            queue.lose(elsewhere.map(|(_, address)| address.to_string()), refused);
         });
     }
 
@@ -203,19 +291,15 @@ impl Hosting {
         hosted
     }
 
-    /// A hosted queue, or why this MoM does not have it.
+    /// A hosted queue, or why this MoM does not have it. One that it owns and does not host yet it hosts now.
     pub async fn queue(&self, label: &str) -> Result<Arc<Queue>, Error> {
         if let Some(queue) = self.find(label) {
             return Ok(queue);
         }
-        let queue = self.look_up(label).await?;
-        let owner = queue
-            .owner
-            .map(|(_, address)| address)
-            .filter(|address| *address != self.address);
-        Err(Error::NotOwner {
-            label: queue.label,
-            owner,
+        self.host_at(label, 0).await?;
+        self.find(label).ok_or_else(|| Error::NotOwner {
+            label: label.to_owned(),
+            owner: None,
         })
     }
 
@@ -226,17 +310,15 @@ impl Hosting {
 
     /// The row of this MoM.
     pub async fn mom_id(&self) -> Result<Uuid, Error> {
-        self.store
-            .find_mom(&self.address)
-            .await?
+        let registration = self.store.registration(&self.address).await?;
+        registration
+            .map(|registration| registration.mom_id)
             .ok_or_else(|| Error::NotRegistered(self.address.clone()))
     }
 
     async fn look_up(&self, label: &str) -> Result<storage::Queue, Error> {
-        self.store.queue(label).await.map_err(|error| match error {
-            storage::Error::NotFound => Error::QueueNotFound(label.to_owned()),
-            other => other.into(),
-        })
+        let row = self.store.queue(label).await;
+        row.map_err(|error| missing_queue(error, label))
     }
 
     /// Creates a queue and hosts it.
@@ -253,25 +335,58 @@ impl Hosting {
         Ok(self.host(ownership, mom_id).await?)
     }
 
-    /// Hosts a queue that the database says this MoM owns at `epoch`.
+    /// Hosts a queue that the database says this MoM owns: at `epoch`, or, with 0, at whichever.
     pub async fn host_at(&self, label: &str, epoch: i64) -> Result<(), Error> {
-        let queue = self.look_up(label).await?;
-        match queue.owner {
-            Some((mom_id, address)) if address == self.address && queue.epoch == epoch => Ok(self
-                .host(
-                    Ownership {
-                        queue_id: queue.id,
-                        label: queue.label,
-                        epoch,
-                    },
-                    mom_id,
-                )
-                .await?),
+        let claimed = self.store.claimed_queue(label).await;
+        let claimed = claimed.map_err(|error| missing_queue(error, label))?;
+        let label = label.to_owned();
+        match claimed.owner {
+            Some((owner, address)) if address == self.address => {
+                if epoch != 0 && epoch != claimed.epoch {
+                    let epoch = claimed.epoch;
+                    return Err(Error::StaleEpoch { label, epoch });
+                }
+                if owner.instance != Some(self.instance) {
+                    // The other process is there, or this one has not been registered for long.
+                    return Err(Error::NotOwner { label, owner: None });
+                }
+                let ownership = Ownership {
+                    queue_id: claimed.queue_id,
+                    label,
+                    epoch: claimed.epoch,
+                };
+                self.host_from(ownership, owner.mom_id, claimed.next_seq);
+                Ok(())
+            }
             owner => Err(Error::NotOwner {
-                label: queue.label,
-                owner: owner.map(|(_, address)| address),
+                label,
+                owner: owner.map(|(_, address)| address.to_string()),
             }),
         }
+    }
+
+    /// Lets go of a queue that belongs to `owner` since `epoch`, if it is hosted at an older one.
+    pub fn release(self: &Arc<Self>, label: &str, epoch: i64, owner: String) {
+        if let Some(queue) = self.find(label)
+            && queue.epoch < epoch
+        {
+            let owner = Some(owner).filter(|owner| !owner.is_empty());
+            self.lose(&queue, owner, Vec::new());
+        }
+    }
+
+    /// Ceases to host a queue that a manager has deleted when it was at `epoch`. There may be another of the same label
+    /// since.
+    pub async fn forget_deleted(self: &Arc<Self>, label: &str, epoch: i64) -> Result<(), Error> {
+        let Some(hosted) = self.find(label).filter(|queue| queue.epoch <= epoch) else {
+            return Ok(());
+        };
+        match self.look_up(label).await {
+            Ok(row) if row.id == hosted.id => {}
+            Ok(_) | Err(Error::QueueNotFound(_)) => self.lose(&hosted, None, Vec::new()),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Takes a queue over, whoever owns it, and hosts it.
@@ -292,7 +407,7 @@ impl Hosting {
         Ok(self.host(ownership, mom_id).await?)
     }
 
-    /// Deletes a queue that this MoM owns. A manager has deleted the row already; then only the hosting ends.
+    /// Deletes a queue that this MoM owns. If somebody has deleted the row already, only the hosting ends.
     pub async fn delete(self: &Arc<Self>, label: &str) -> Result<(), Error> {
         let hosted = self.find(label);
         let row = match self.look_up(label).await {
@@ -307,13 +422,13 @@ impl Hosting {
                 owner => {
                     return Err(Error::NotOwner {
                         label: row.label,
-                        owner: owner.map(|(_, address)| address),
+                        owner: owner.map(|(_, address)| address.to_string()),
                     });
                 }
             }
         }
         if let Some(queue) = hosted {
-            self.lose(&queue, Vec::new());
+            self.lose(&queue, None, Vec::new());
         }
         Ok(())
     }
@@ -335,6 +450,13 @@ impl Hosting {
         if let Some((deleted, _)) = lock(&self.channels).remove(&channel) {
             deleted.cancel();
         }
+    }
+}
+
+fn missing_queue(error: storage::Error, label: &str) -> Error {
+    match error {
+        storage::Error::NotFound => Error::QueueNotFound(label.to_owned()),
+        other => other.into(),
     }
 }
 

@@ -2,12 +2,15 @@
 //! channel.
 //!
 //! The way of a message is [`service`] (validated) → [`queue`] (waits in the inbox) → [`committer`] (made durable) →
-//! [`queue`] (given to the feed) → [`subscription`] (sent). [`hosting`] knows which queues are here, [`batch`] how
+//! [`queue`] (given to the feed) → [`subscription`] (sent). [`dedup`] knows repeated pushes again, [`hosting`] knows which queues are here, [`batch`] how
 //! committed messages look in memory, [`server`] begins and ends it all.
 
 pub mod batch;
+pub mod budget;
 pub mod committer;
 pub mod config;
+pub mod connections;
+pub mod dedup;
 pub mod error;
 pub mod hosting;
 pub mod queue;

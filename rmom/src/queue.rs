@@ -4,19 +4,28 @@
 //! there, and hands the committed batch back to the feed, where each [`subscription`](crate::subscription) takes it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use storage::{MomAddress, NewMessage, Ownership};
+use storage::{NewMessage, Ownership, Store};
 use tokio::sync::{Notify, broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::batch::Batch;
+use crate::budget::Budget;
+use crate::dedup::{Dedup, Origin, Verdict};
 use crate::error::Error;
 
 /// The most bytes that may wait in one inbox.
 const INBOX_BYTES: usize = 32 << 20;
+
+/// The most bytes that may wait in all inboxes together.
+const ALL_INBOX_BYTES: usize = 256 << 20;
+
+/// The most ids brought by pushers that all queues together remember.
+const ALL_KEYS: usize = 1_000_000;
 
 /// The most bytes of committed messages that one queue keeps for its subscribers.
 const RECENT_BYTES: usize = 8 << 20;
@@ -28,8 +37,28 @@ const ALL_RECENT_BYTES: usize = 512 << 20;
 /// first subscription attaches, so it is kept small.
 const FEED_BATCHES: usize = 1024;
 
-/// How a push learns what became of it: its sequence, or why not.
-pub type Acknowledgement = oneshot::Sender<Result<i64, Error>>;
+/// How a push learns what became of it: the committed message's place, or why there is none.
+pub type Acknowledgement = oneshot::Sender<Result<Receipt, Error>>;
+
+/// A committed message's place, and whether it had been committed by an earlier push or attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its sequence.
+    pub seq: i64,
+    /// Whether it was there before.
+    pub duplicate: bool,
+}
+
+/// What became of a push at the inbox.
+#[derive(Debug)]
+pub enum Admission {
+    /// It waits, or what it repeats does: the acknowledgement will tell.
+    Waiting,
+    /// It repeats a message that is committed.
+    Committed(Receipt),
+    /// Whether it repeats a message only the database knows: [`Queue::look_up`], and push again.
+    LookUp(NewMessage),
+}
 
 /// What all queues of a MoM share.
 #[derive(Debug)]
@@ -38,19 +67,29 @@ pub struct Shared {
     ready: Mutex<VecDeque<Arc<Queue>>>,
     /// Wakes the committer.
     wake: Notify,
+    /// Bytes of messages that wait in all inboxes.
+    inbox_bytes: Budget,
     /// Bytes of committed messages kept by all queues.
-    recent_bytes: AtomicUsize,
+    recent_bytes: Budget,
+    /// Ids brought by pushers that all queues remember.
+    keys: Arc<Budget>,
+    /// How long they are remembered.
+    key_window: Duration,
     /// `queue_buffer_size`.
     buffer_messages: usize,
 }
 
 impl Shared {
-    /// For queues of at most `buffer_messages` waiting messages and as many committed ones in memory.
-    pub fn new(buffer_messages: usize) -> Arc<Self> {
+    /// For queues of at most `buffer_messages` waiting messages and as many committed ones in memory, which remember
+    /// the ids that pushers bring for `key_window`.
+    pub fn new(buffer_messages: usize, key_window: Duration) -> Arc<Self> {
         Arc::new(Self {
             ready: Mutex::default(),
             wake: Notify::new(),
-            recent_bytes: AtomicUsize::new(0),
+            inbox_bytes: Budget::new(ALL_INBOX_BYTES),
+            recent_bytes: Budget::new(ALL_RECENT_BYTES),
+            keys: Arc::new(Budget::new(ALL_KEYS)),
+            key_window,
             buffer_messages,
         })
     }
@@ -101,6 +140,7 @@ pub struct Queue {
     /// The MoM's own row.
     pub mom_id: Uuid,
     inbox: Mutex<Inbox>,
+    searches: Searches,
     /// The sequence of the last message known to be committed. Only the committer raises it.
     committed: AtomicI64,
     feed: broadcast::Sender<Weak<Batch>>,
@@ -108,7 +148,7 @@ pub struct Queue {
     /// Cancelled once this MoM does not host the queue any more.
     lost: CancellationToken,
     /// Who owns it since.
-    new_owner: OnceLock<MomAddress>,
+    new_owner: OnceLock<String>,
     shared: Arc<Shared>,
 }
 
@@ -122,13 +162,29 @@ pub struct Waiting {
     pub acknowledgements: Vec<Acknowledgement>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inbox {
     waiting: Waiting,
     bytes: usize,
+    dedup: Dedup,
     /// Whether the queue stands in the list of ready ones, or the committer is about to put it there again.
     is_ready: bool,
     is_closed: bool,
+}
+
+/// Repeated pushes that have to be looked for in the database. Those that come while one search is under way are looked
+/// for together by the next: after a failover there may be thousands.
+#[derive(Debug, Default)]
+struct Searches {
+    wanted: Mutex<Vec<Search>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Search {
+    id: Uuid,
+    after: i64,
+    done: oneshot::Sender<()>,
 }
 
 /// The newest committed batches. The feed only points at them, so that memory is bounded by messages and bytes, which
@@ -153,7 +209,14 @@ impl Queue {
             label: ownership.label,
             epoch: ownership.epoch,
             mom_id,
-            inbox: Mutex::default(),
+            inbox: Mutex::new(Inbox {
+                waiting: Waiting::default(),
+                bytes: 0,
+                dedup: Dedup::new(ownership.epoch, shared.key_window, shared.keys.clone()),
+                is_ready: false,
+                is_closed: false,
+            }),
+            searches: Searches::default(),
             committed: AtomicI64::new(next_seq - 1),
             feed: broadcast::Sender::new(FEED_BATCHES.min(shared.buffer_messages)),
             recent: Mutex::default(),
@@ -163,23 +226,47 @@ impl Queue {
         })
     }
 
-    /// Puts a message into the inbox, or refuses it before anything is accepted.
+    /// Puts a message into the inbox, or refuses it before anything is accepted. With `is_new`, it was looked for in
+    /// the database and is not there.
     pub fn push(
         self: &Arc<Self>,
         message: NewMessage,
+        origin: Origin,
+        is_new: bool,
         acknowledgement: Acknowledgement,
-    ) -> Result<(), Error> {
+    ) -> Result<Admission, Error> {
         let mut inbox = lock(&self.inbox);
         if inbox.is_closed {
             return Err(self.not_owner());
         }
-        if inbox.waiting.messages.len() >= self.shared.buffer_messages || inbox.bytes >= INBOX_BYTES
+        let size = message.content.len();
+        if inbox.waiting.messages.len() >= self.shared.buffer_messages
+            || inbox.bytes >= INBOX_BYTES
+            || !self.shared.inbox_bytes.has_room(size)
         {
-            return Err(Error::Overloaded(
-                "too many messages of this queue wait to be committed",
-            ));
+            return Err(Error::Overloaded("too many messages wait to be committed"));
         }
-        inbox.bytes += message.content.len();
+        if origin != Origin::Anonymous {
+            match inbox
+                .dedup
+                .admit(message.id, origin, is_new, Instant::now())?
+            {
+                Verdict::New => {}
+                Verdict::Waiting => {
+                    tracing::debug!(queue = self.label, id = %message.id, "a repeated push was recognised");
+                    inbox.dedup.follow(message.id, acknowledgement);
+                    return Ok(Admission::Waiting);
+                }
+                Verdict::Committed(seq) => {
+                    tracing::debug!(queue = self.label, id = %message.id, "a repeated push was recognised");
+                    let duplicate = true;
+                    return Ok(Admission::Committed(Receipt { seq, duplicate }));
+                }
+                Verdict::LookUp => return Ok(Admission::LookUp(message)),
+            }
+        }
+        self.shared.inbox_bytes.take(size);
+        inbox.bytes += size;
         inbox.waiting.messages.push(message);
         inbox.waiting.acknowledgements.push(acknowledgement);
         let was_ready = std::mem::replace(&mut inbox.is_ready, true);
@@ -187,6 +274,61 @@ impl Queue {
         if !was_ready {
             self.shared.add_ready(self.clone());
         }
+        Ok(Admission::Waiting)
+    }
+
+    /// Makes a pusher known; see [`Dedup::open`].
+    pub fn open_pusher(&self, pusher: Uuid, settled: u32) -> Result<i64, Error> {
+        let mut inbox = lock(&self.inbox);
+        if inbox.is_closed {
+            return Err(self.not_owner());
+        }
+        inbox.dedup.open(pusher, settled, Instant::now())
+    }
+
+    /// The hash of what a brought id stands for.
+    pub fn key_hash(&self, topic: Option<&str>, content: &[u8]) -> u64 {
+        lock(&self.inbox).dedup.hash(topic, content)
+    }
+
+    /// Looks for a repeated push in the database, behind the sequence `after`, and remembers it if it is there.
+    pub async fn look_up(&self, store: &Store, id: Uuid, after: i64) -> storage::Result<()> {
+        loop {
+            let (done, found) = oneshot::channel();
+            lock(&self.searches.wanted).push(Search { id, after, done });
+            // Whoever has the turn looks for all who wait. If its own call was cancelled meanwhile, they try again.
+            let turn = self.searches.turn.lock().await;
+            let wanted = std::mem::take(&mut *lock(&self.searches.wanted));
+            if let Some(after) = wanted.iter().map(|search| search.after).min() {
+                let ids: Vec<Uuid> = wanted.iter().map(|search| search.id).collect();
+                let messages = store.find_messages(self.id, after, &ids).await?;
+                let mut inbox = lock(&self.inbox);
+                for (id, seq) in messages {
+                    inbox.dedup.found(id, seq);
+                }
+            }
+            drop(turn);
+            for search in wanted {
+                // Whoever has given up waiting needs no answer.
+                let _ = search.done.send(());
+            }
+            if found.await.is_ok() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads the ids that pushers brought to former owners within the window.
+    pub async fn look_up_keys(&self, store: &Store) -> storage::Result<()> {
+        let mut keys = Vec::new();
+        let window = self.shared.key_window;
+        store
+            .keyed_messages(self.id, window, ALL_KEYS as i64, |message| {
+                let hash = self.key_hash(message.topic.as_deref(), &message.content);
+                keys.push((message.id, message.seq, hash, message.age));
+            })
+            .await?;
+        lock(&self.inbox).dedup.found_keys(keys, Instant::now());
         Ok(())
     }
 
@@ -202,6 +344,7 @@ impl Queue {
         if inbox.waiting.messages.len() <= max_messages && inbox.bytes <= max_bytes {
             // The usual case costs an exchange of buffers, which thereby are reused.
             std::mem::swap(&mut inbox.waiting, taken);
+            self.shared.inbox_bytes.give(inbox.bytes);
             inbox.bytes = 0;
             inbox.is_ready = false;
             return;
@@ -222,11 +365,13 @@ impl Queue {
         taken
             .acknowledgements
             .extend(inbox.waiting.acknowledgements.drain(..count));
-        inbox.bytes -= taken
+        let freed = taken
             .messages
             .iter()
             .map(|message| message.content.len())
             .sum::<usize>();
+        inbox.bytes -= freed;
+        self.shared.inbox_bytes.give(freed);
         inbox.is_ready = !inbox.waiting.messages.is_empty();
         let is_ready = inbox.is_ready;
         drop(inbox);
@@ -238,6 +383,24 @@ impl Queue {
     /// The sequence of the last message known to be committed.
     pub fn committed(&self) -> i64 {
         self.committed.load(Ordering::Acquire)
+    }
+
+    /// Remembers messages as committed. Returns further attempts at them that wait, with the sequence of each.
+    pub fn remember_committed(&self, messages: &[NewMessage]) -> Vec<(i64, Acknowledgement)> {
+        let first_seq = self.committed() + 1;
+        lock(&self.inbox)
+            .dedup
+            .committed(messages, first_seq, Instant::now())
+    }
+
+    /// Forgets messages that were not committed and never will be. Returns further attempts at them that wait.
+    pub fn forget_refused(&self, messages: &[NewMessage]) -> Vec<Acknowledgement> {
+        lock(&self.inbox).dedup.refused(messages)
+    }
+
+    /// Further attempts at messages that wait, which do not want to wait any more.
+    pub fn take_followers(&self) -> Vec<Acknowledgement> {
+        lock(&self.inbox).dedup.take_followers()
     }
 
     /// Records messages as committed and gives them to the subscriptions. Called by the committer alone, in order.
@@ -252,7 +415,7 @@ impl Queue {
         }
         let batch = Arc::new(Batch::encode(first_seq, messages));
         let pointer = Arc::downgrade(&batch);
-        self.remember(batch);
+        self.keep_recent(batch);
         // It fails only if the last subscription has just gone.
         let _ = self.feed.send(pointer);
     }
@@ -263,14 +426,14 @@ impl Queue {
         self.feed.subscribe()
     }
 
-    fn remember(&self, batch: Arc<Batch>) {
+    fn keep_recent(&self, batch: Arc<Batch>) {
         let all = &self.shared.recent_bytes;
         let mut recent = lock(&self.recent);
         let (mut freed, size) = (0, batch.size());
         recent.messages += batch.len();
         recent.bytes += size;
         recent.batches.push_back(batch);
-        let over = all.load(Ordering::Relaxed) + size > ALL_RECENT_BYTES;
+        let over = !all.has_room(size);
         // The newest batch stays in any case, or no live subscription could go on.
         while recent.batches.len() > 1
             && (recent.messages > self.shared.buffer_messages
@@ -283,29 +446,30 @@ impl Queue {
             freed += oldest.size();
         }
         drop(recent);
-        all.fetch_add(size, Ordering::Relaxed);
-        all.fetch_sub(freed, Ordering::Relaxed);
+        all.take(size);
+        all.give(freed);
     }
 
     /// Gives back the memory of batches that no subscription waits for.
     fn forget_recent(&self) {
         let recent = std::mem::take(&mut *lock(&self.recent));
-        self.shared
-            .recent_bytes
-            .fetch_sub(recent.bytes, Ordering::Relaxed);
+        self.shared.recent_bytes.give(recent.bytes);
     }
 
     /// Refuses what still comes, for good, and returns those who wait.
     pub fn close(&self) -> Vec<Acknowledgement> {
         let mut inbox = lock(&self.inbox);
         inbox.is_closed = true;
+        self.shared.inbox_bytes.give(inbox.bytes);
         inbox.bytes = 0;
-        std::mem::take(&mut inbox.waiting).acknowledgements
+        let mut waiting = std::mem::take(&mut inbox.waiting).acknowledgements;
+        waiting.extend(inbox.dedup.take_followers());
+        waiting
     }
 
     /// Ends the hosting: tells those who wait, and ends the subscriptions. `owner` is where they find the queue now, if
     /// that is known.
-    pub fn lose(&self, owner: Option<MomAddress>, waiting: Vec<Acknowledgement>) {
+    pub fn lose(&self, owner: Option<String>, waiting: Vec<Acknowledgement>) {
         if let Some(owner) = owner {
             // It is lost once.
             let _ = self.new_owner.set(owner);
@@ -334,6 +498,7 @@ impl Queue {
 impl Drop for Queue {
     fn drop(&mut self) {
         self.forget_recent();
+        self.shared.inbox_bytes.give(lock(&self.inbox).bytes);
     }
 }
 

@@ -17,6 +17,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::committer::Committer;
 use crate::config::Config;
+use crate::connections;
 use crate::hosting::Hosting;
 use crate::queue::Shared;
 use crate::service::Service;
@@ -66,7 +67,7 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let store = Store::open(&config.connect());
-    let shared = Shared::new(config.queue_buffer_size);
+    let shared = Shared::new(config.queue_buffer_size, config.duplicate_window());
     let hosting = Hosting::new(store.clone(), config.external_address(), shared.clone());
     tokio::pin!(stop);
     tokio::select! {
@@ -85,9 +86,7 @@ pub async fn run(
         store: store.clone(),
         database_is_up: committer.database_is_up(),
         max_message_bytes: config.max_message_bytes,
-        subscriptions: Arc::new(Semaphore::new(
-            config.max_subscriptions.min(Semaphore::MAX_PERMITS),
-        )),
+        subscriptions: Arc::new(Semaphore::new(config.max_subscriptions)),
         stopping: stopping.clone(),
     };
     let service = MessageStreamServer::new(service)
@@ -102,7 +101,10 @@ pub async fn run(
         .add_service(service)
         // Streamed replies wait for nothing: without this, small ones wait for the acknowledgement of earlier ones.
         .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            connections::accept(
+                TcpIncoming::from(listener).with_nodelay(Some(true)),
+                config.max_connections,
+            ),
             stopping.clone().cancelled_owned(),
         );
 

@@ -13,17 +13,21 @@ use protos::{
     CreateChannelRequest, CreateChannelResponse, CreateQueueOkResponse, CreateQueueRequest,
     DeleteChannelOkResponse, DeleteChannelRequest, DeleteQueueOkResponse, DeleteQueueRequest,
     EncodedMessage, HeartbeatOkResponse, HeartbeatRequest, HostedQueue, ListChannelsRequest,
-    ListChannelsResponse, ListQueuesRequest, ListQueuesResponse, Push, PushOkResponse,
-    RebuildQueueOkResponse, RebuildQueueRequest, SubscriptionRequest, names,
+    ListChannelsResponse, ListQueuesRequest, ListQueuesResponse, OpenPusherRequest,
+    OpenPusherResponse, Push, PushOkResponse, RebuildQueueOkResponse, RebuildQueueRequest,
+    ReleaseQueueOkResponse, ReleaseQueueRequest, SubscriptionRequest, names,
 };
+use storage::chaos::{self, Mutant};
 use storage::{NewMessage, Store};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use crate::dedup::{Attempt, Origin, message_id};
 use crate::error::Error;
 use crate::hosting::Hosting;
+use crate::queue::{Admission, Queue, Receipt};
 use crate::subscription::{Ends, Subscription};
 
 /// See the [module](self).
@@ -62,25 +66,56 @@ impl Service {
         if len > max {
             return Err(Error::MessageTooLarge { len, max });
         }
+        let claim = Claim::of(push.origin, &push.id)?;
         self.check_open()?;
         let queue = self.hosting.queue(&label).await?;
-        let id = Uuid::now_v7();
-        let (acknowledgement, outcome) = oneshot::channel();
-        queue.push(
-            NewMessage {
-                id,
-                topic,
-                content: push.content,
-            },
-            acknowledgement,
-        )?;
-        // Without an answer the committer has gone, with the message or without.
-        let seq = outcome.await.unwrap_or(Err(Error::OutcomeUnknown))?;
+        let message = NewMessage {
+            id: claim.id(),
+            is_keyed: matches!(claim, Claim::Key(_)),
+            topic,
+            content: push.content,
+        };
+        let id = message.id;
+        let Receipt { seq, duplicate } = self.admit(&queue, message, claim).await?;
         Ok(PushOkResponse {
             id: id.to_string(),
             seq,
-            ..Default::default()
+            duplicate,
         })
+    }
+
+    /// Gives a message to its queue, after a look into the database where only that knows whether it is a repeat.
+    async fn admit(
+        &self,
+        queue: &Arc<Queue>,
+        mut message: NewMessage,
+        claim: Claim,
+    ) -> Result<Receipt, Error> {
+        let id = message.id;
+        let origin = match claim {
+            Claim::None(_) => Origin::Anonymous,
+            Claim::Pusher(attempt, _) => Origin::Pusher(attempt),
+            Claim::Key(_) => {
+                Origin::Key(queue.key_hash(message.topic.as_deref(), &message.content))
+            }
+        };
+        let mut looked_up = false;
+        loop {
+            let (acknowledgement, outcome) = oneshot::channel();
+            match queue.push(message, origin, looked_up, acknowledgement)? {
+                // Without an answer the committer has gone, with the message or without.
+                Admission::Waiting => {
+                    return outcome.await.unwrap_or(Err(Error::OutcomeUnknown));
+                }
+                Admission::Committed(receipt) => return Ok(receipt),
+                Admission::LookUp(back) => message = back,
+            }
+            match claim {
+                Claim::Pusher(_, after) => queue.look_up(&self.store, id, after).await?,
+                Claim::Key(_) | Claim::None(_) => queue.look_up_keys(&self.store).await?,
+            }
+            looked_up = true;
+        }
     }
 
     async fn subscribe(
@@ -125,16 +160,77 @@ impl Service {
     }
 }
 
+/// What a push says of its identity.
+#[derive(Clone, Copy, Debug)]
+enum Claim {
+    /// Nothing: the message gets this id.
+    None(Uuid),
+    /// A pusher's attempt, and behind which sequence the message of an earlier one would be.
+    Pusher(Attempt, i64),
+    /// The message's id.
+    Key(Uuid),
+}
+
+impl Claim {
+    fn of(origin: Option<protos::Origin>, id: &str) -> Result<Self, Error> {
+        let malformed = |field, fault| Err(Error::Malformed { field, fault });
+        let Some(origin) = origin.filter(|_| !chaos::is(Mutant::RetryWithoutId)) else {
+            return match id {
+                "" => Ok(Self::None(Uuid::now_v7())),
+                id => match Uuid::try_parse(id) {
+                    Ok(id) => Ok(Self::Key(id)),
+                    Err(_) => malformed("id", "is not a UUID"),
+                },
+            };
+        };
+        if !id.is_empty() {
+            return malformed(
+                "id",
+                "is given together with origin; legal is one of the two",
+            );
+        }
+        let pusher = pusher_id(&origin.pusher, "origin.pusher")?;
+        if origin.number == 0 {
+            return malformed("origin.number", "is 0; legal is 1 or more");
+        }
+        let attempt = Attempt {
+            pusher,
+            number: origin.number,
+            settled: origin.settled,
+            term: origin.term,
+            is_repeat: origin.after_seq.is_some(),
+        };
+        Ok(Self::Pusher(attempt, origin.after_seq.unwrap_or(0).max(0)))
+    }
+
+    fn id(self) -> Uuid {
+        match self {
+            Self::None(id) | Self::Key(id) => id,
+            Self::Pusher(attempt, _) => message_id(attempt.pusher, attempt.number),
+        }
+    }
+}
+
+fn pusher_id(bytes: &[u8], field: &'static str) -> Result<Uuid, Error> {
+    let pusher = Uuid::from_slice(bytes)
+        .ok()
+        .filter(|id| id.as_u128() as u32 == 0);
+    pusher.filter(|id| !id.is_nil()).ok_or(Error::Malformed {
+        field,
+        fault: "is not a UUID in 16 bytes of which the last 4, and only they, are zero",
+    })
+}
+
 /// Accepts any spelling of a UUID, and gives back the one that is kept.
 fn channel_id(given: &str) -> Result<Uuid, Error> {
     // What a client sent is shown to it again, but not at any length.
     Uuid::try_parse(given).map_err(|_| Error::InvalidChannelId(given.chars().take(64).collect()))
 }
 
-fn check_epoch(epoch: i64) -> Result<(), Error> {
+fn check_epoch(field: &'static str, epoch: i64) -> Result<(), Error> {
     if epoch < 0 {
         Err(Error::OutOfRange {
-            field: "epoch",
+            field,
             given: epoch,
             legal: "0 or more",
         })
@@ -172,7 +268,7 @@ impl MessageStream for Service {
     ) -> Result<Response<CreateQueueOkResponse>, Status> {
         let CreateQueueRequest { queue_label, epoch } = request.into_inner();
         let label = names::label(queue_label).map_err(Error::from)?;
-        check_epoch(epoch)?;
+        check_epoch("epoch", epoch)?;
         self.check_open()?;
         match epoch {
             0 => self.hosting.create(&label).await?,
@@ -185,8 +281,13 @@ impl MessageStream for Service {
         &self,
         request: Request<DeleteQueueRequest>,
     ) -> Result<Response<DeleteQueueOkResponse>, Status> {
-        let label = names::label(request.into_inner().queue_label).map_err(Error::from)?;
-        self.hosting.delete(&label).await?;
+        let DeleteQueueRequest { queue_label, epoch } = request.into_inner();
+        let label = names::label(queue_label).map_err(Error::from)?;
+        check_epoch("epoch", epoch)?;
+        match epoch {
+            0 => self.hosting.delete(&label).await?,
+            epoch => self.hosting.forget_deleted(&label, epoch).await?,
+        }
         Ok(Response::new(DeleteQueueOkResponse {}))
     }
 
@@ -195,10 +296,13 @@ impl MessageStream for Service {
         request: Request<RebuildQueueRequest>,
     ) -> Result<Response<RebuildQueueOkResponse>, Status> {
         let RebuildQueueRequest {
-            queue_label, epoch, ..
+            queue_label,
+            epoch,
+            lease_epoch,
         } = request.into_inner();
         let label = names::label(queue_label).map_err(Error::from)?;
-        check_epoch(epoch)?;
+        check_epoch("epoch", epoch)?;
+        self.hosting.obey(lease_epoch)?;
         self.check_open()?;
         match epoch {
             0 => self.hosting.take_over(&label).await?,
@@ -209,16 +313,37 @@ impl MessageStream for Service {
 
     async fn open_pusher(
         &self,
-        _: Request<protos::OpenPusherRequest>,
-    ) -> Result<Response<protos::OpenPusherResponse>, Status> {
-        todo!()
+        request: Request<OpenPusherRequest>,
+    ) -> Result<Response<OpenPusherResponse>, Status> {
+        let OpenPusherRequest {
+            queue_label,
+            pusher,
+            settled,
+        } = request.into_inner();
+        let label = names::label(queue_label).map_err(Error::from)?;
+        let pusher = pusher_id(&pusher, "pusher")?;
+        self.check_open()?;
+        let queue = self.hosting.queue(&label).await?;
+        let term = queue.open_pusher(pusher, settled)?;
+        let seq = queue.committed();
+        Ok(Response::new(OpenPusherResponse { term, seq }))
     }
 
     async fn release_queue(
         &self,
-        _: Request<protos::ReleaseQueueRequest>,
-    ) -> Result<Response<protos::ReleaseQueueOkResponse>, Status> {
-        todo!()
+        request: Request<ReleaseQueueRequest>,
+    ) -> Result<Response<ReleaseQueueOkResponse>, Status> {
+        let ReleaseQueueRequest {
+            queue_label,
+            epoch,
+            lease_epoch,
+            owner,
+        } = request.into_inner();
+        let label = names::label(queue_label).map_err(Error::from)?;
+        check_epoch("epoch", epoch)?;
+        self.hosting.obey(lease_epoch)?;
+        self.hosting.release(&label, epoch, owner);
+        Ok(Response::new(ReleaseQueueOkResponse {}))
     }
 
     async fn create_channel(
@@ -266,7 +391,12 @@ impl MessageStream for Service {
         if self.stopping.is_cancelled() {
             return Err(Error::Stopping.into());
         }
-        let hosted = if request.into_inner().with_queues {
+        let HeartbeatRequest {
+            with_queues,
+            lease_epoch,
+        } = request.into_inner();
+        self.hosting.obey(lease_epoch)?;
+        let hosted = if with_queues {
             self.hosting.hosted()
         } else {
             Vec::new()
@@ -280,6 +410,7 @@ impl MessageStream for Service {
             hosted: hosted.collect(),
             host: address.host.clone(),
             port: address.port.into(),
+            database_silent_millis: self.hosting.database_silence().as_millis() as u64,
         }))
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use protos::EncodedMessage;
 use storage::Store;
+use storage::chaos::{self, Mutant};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio_util::sync::CancellationToken;
 
@@ -195,15 +196,29 @@ impl Subscription {
             Ok(pointer) => {
                 let batch = pointer.upgrade();
                 if batch.is_none() {
-                    self.cursor.lagged(self.queue.committed());
+                    self.lagged();
                 }
                 Ok(batch)
             }
             Err(broadcast::error::RecvError::Lagged(_)) => {
-                self.cursor.lagged(self.queue.committed());
+                self.lagged();
                 Ok(None)
             }
             Err(broadcast::error::RecvError::Closed) => Err(self.queue.not_owner()),
+        }
+    }
+
+    /// The feed went on without this subscription.
+    fn lagged(&mut self) {
+        tracing::debug!(
+            queue = self.queue.label,
+            after = self.cursor.sent,
+            "lagged: reading from the database"
+        );
+        if chaos::is(Mutant::LagIsEnd) {
+            self.cursor.reached_end(self.queue.committed());
+        } else {
+            self.cursor.lagged(self.queue.committed());
         }
     }
 }

@@ -75,11 +75,11 @@ mod switch {
     use super::{Mutant, Point};
 
     /// The process has come to this point.
-    #[inline(always)]
+    #[inline]
     pub const fn reach(_: Point) {}
 
     /// Whether this defect is switched on.
-    #[inline(always)]
+    #[inline]
     pub const fn is(_: Mutant) -> bool {
         false
     }
