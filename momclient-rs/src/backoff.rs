@@ -6,6 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 const FIRST: Duration = Duration::from_millis(20);
+/// A queue moves within a moment after its MoM has died; pauses stay short for as long as that may take ...
+const LONGEST_AT_FIRST: (u32, Duration) = (12, Duration::from_millis(80));
+/// ... and grow up to this after it.
 const LONGEST: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Default)]
@@ -30,9 +33,14 @@ impl Backoff {
 
     /// Between half and all of the doubled pause: never zero, which is what bounds the rate of look-ups.
     fn next(&mut self) -> Duration {
+        let longest = if self.attempts < LONGEST_AT_FIRST.0 {
+            LONGEST_AT_FIRST.1
+        } else {
+            LONGEST
+        };
         let full = FIRST
             .saturating_mul(1 << self.attempts.min(10))
-            .min(LONGEST);
+            .min(longest);
         self.attempts = self.attempts.saturating_add(1);
         // The keys of each RandomState are random, and this is rare enough that a generator of our own is not needed.
         let random = RandomState::new().hash_one(self.attempts);
@@ -47,10 +55,11 @@ mod tests {
     #[test]
     fn pauses_grow_within_their_bounds() {
         let mut backoff = Backoff::default();
-        let pauses: Vec<_> = (0..12).map(|_| backoff.next()).collect();
+        let pauses: Vec<_> = (0..13).map(|_| backoff.next()).collect();
         assert!(pauses[0] >= FIRST / 2 && pauses[0] <= FIRST, "{pauses:?}");
+        assert!(pauses[11] <= LONGEST_AT_FIRST.1, "{pauses:?}");
         assert!(
-            pauses[11] >= LONGEST / 2 && pauses[11] <= LONGEST,
+            pauses[12] >= LONGEST / 2 && pauses[12] <= LONGEST,
             "{pauses:?}"
         );
         backoff.reset();

@@ -182,11 +182,13 @@ impl MoMClient {
     ///
     /// ```no_run
     /// # async fn example(client: momclient::MoMClient) -> Result<(), momclient::Error> {
+    /// use std::time::Duration;
+    ///
     /// let pusher = client.pusher("news").await?;
     /// let receipt = pusher.push("1:0", Some("sports")).await?;
     /// println!("committed as {} at {}", receipt.id, receipt.seq);
     ///
-    /// let cautious = client.pusher("news").connections(2).retry_unknown(false).await?;
+    /// let patient = client.pusher("news").connections(2).deadline(Duration::from_secs(60)).await?;
     /// # Ok(())
     /// # }
     /// ```

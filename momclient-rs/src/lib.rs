@@ -62,6 +62,7 @@ mod error;
 mod link;
 mod manager;
 mod pusher;
+mod session;
 mod subscriber;
 
 pub use bytes::Bytes;

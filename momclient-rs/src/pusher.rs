@@ -2,7 +2,8 @@
 //!
 //! A push goes from here as one gRPC call to the MoM that hosts the queue, and its answer comes when PostgreSQL has
 //! committed the message. When that MoM fails or the queue moves, all pushes of a pusher wait for one look-up at the
-//! manager and go on at the new place.
+//! manager and go on at the new place. Each bears its number in the [`session`](crate::session), so that the MoM knows
+//! it again.
 
 use std::future::IntoFuture;
 use std::pin::{Pin, pin};
@@ -11,8 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use protos::codes;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
@@ -20,24 +22,35 @@ use crate::client::MoMClient;
 use crate::error::{Error, Failure, Reason};
 use crate::link::{Address, MoM};
 use crate::manager::invalid_setting;
+use crate::session::{Session, Ticket};
 
 /// A push without an answer for this long asks the manager whether its queue has moved; if not, it keeps waiting. This
 /// is how pushes leave a frozen MoM, which breaks no connection.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A push without an answer for this long is tried again over a new connection: the present one may be cut off.
+const ATTEMPT: Duration = Duration::from_secs(3);
+
+/// For how long a push with an id of the caller's own is tried. MoMs know it again for two minutes, unless they are
+/// configured otherwise.
+const LONGEST_WITH_ID: Duration = Duration::from_mins(1);
+
+/// How many MoMs in a row may say that a queue is at the next one, before a manager is asked.
+const MOST_HOPS: usize = 3;
 
 /// Pushes at one queue. Cheap to clone, and meant to be used by many tasks at once: their pushes share the pusher's
 /// connections and are committed together by the MoM.
 ///
 /// # Outcomes
 ///
-/// `Ok` means that the message is committed. [`Error::OutcomeUnknown`] means that it may be; any other error means
-/// that it is not and will not be.
+/// `Ok` means that the message is committed, once. [`Error::OutcomeUnknown`] means that it may be; any other error
+/// means that it is not and will not be.
 ///
-/// Until its deadline (10 s by default), a push is tried again after everything that may pass: the queue moves, the
-/// MoM restarts, there is no room. When a connection breaks before the answer, the message may have been committed
-/// all the same, and **trying again may make a second message** with another id and sequence. A caller that cannot
-/// bear this switches it off with [`PusherBuilder::retry_unknown`] and decides itself. A push whose future is dropped
-/// before it is done has an unknown outcome too.
+/// Until its deadline (10 s by default), a push is tried again after everything that may pass: a connection breaks, the
+/// queue moves, the MoM restarts, there is no room. However often it is tried, it makes **one message at the most**: it
+/// is numbered, and MoMs know it again. Only a push whose deadline comes before its answer, or whose future is dropped,
+/// has an unknown outcome; to try such a one again safely, even from another process, give its message an id with
+/// [`Pusher::push_with_id`].
 #[derive(Clone, Debug)]
 pub struct Pusher {
     shared: Arc<Shared>,
@@ -51,6 +64,9 @@ pub struct Receipt {
     pub id: Uuid,
     /// Place in the queue.
     pub seq: i64,
+    /// Whether the message had been committed before: by an earlier push with the same id, or by an attempt of this
+    /// push whose answer was lost.
+    pub duplicate: bool,
 }
 
 /// Options of a [`Pusher`]; await it to have the queue looked up and the MoM connected.
@@ -62,12 +78,12 @@ pub struct PusherBuilder {
     connections: usize,
     in_flight: usize,
     deadline: Duration,
-    retry_unknown: bool,
 }
 
 #[derive(Debug)]
 struct Shared {
     options: PusherBuilder,
+    session: Arc<Session>,
     route: watch::Sender<Arc<Route>>,
     /// Held by the one push that looks the queue up for all.
     look_up: Semaphore,
@@ -87,7 +103,17 @@ struct Route {
 struct Link {
     address: Address,
     connections: Vec<MoM>,
+    /// At which term the MoM knows each identity of the session.
+    terms: Vec<(Uuid, i64)>,
     turn: AtomicUsize,
+}
+
+/// What a push is known by.
+enum Name {
+    /// Its number.
+    Ticket(Ticket),
+    /// The id that the caller brought.
+    Id(Uuid),
 }
 
 impl PusherBuilder {
@@ -99,7 +125,6 @@ impl PusherBuilder {
             connections: 1,
             in_flight: 1024,
             deadline,
-            retry_unknown: true,
         }
     }
 
@@ -120,13 +145,6 @@ impl PusherBuilder {
     /// How long a push is tried, waiting for its turn included. Default: the client's deadline.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
-        self
-    }
-
-    /// Whether a push is tried again when it is not known whether the message was committed. True makes the message
-    /// arrive, maybe twice; false returns [`Error::OutcomeUnknown`] instead. Default: true.
-    pub fn retry_unknown(mut self, retry_unknown: bool) -> Self {
-        self.retry_unknown = retry_unknown;
         self
     }
 
@@ -157,6 +175,7 @@ impl PusherBuilder {
             in_flight: Semaphore::new(self.in_flight),
             look_up: Semaphore::new(1),
             route: watch::Sender::new(Arc::new(route)),
+            session: Session::new(),
             options: self,
         };
         let mut backoff = Backoff::default();
@@ -197,9 +216,25 @@ impl Pusher {
         content: impl Into<Bytes>,
         topic: Option<&str>,
     ) -> Result<Receipt, Error> {
-        self.shared
-            .push(content.into(), topic.unwrap_or(protos::NO_TOPIC))
-            .await
+        let topic = topic.unwrap_or(protos::NO_TOPIC);
+        self.shared.push(content.into(), topic, None).await
+    }
+
+    /// As [`push`](Self::push), with an id of the caller's own, so that the push can be repeated later, by another
+    /// pusher or after a restart of the program. Pushed again within the MoMs' `duplicate_window_secs` (two minutes by
+    /// default), it makes no second message: the receipt is that of the first, with `duplicate` set. With another
+    /// content or topic it is an [`Error::InvalidArgument`] with the code `id_conflict`.
+    ///
+    /// An id costs the MoM memory for the whole window, so a plain push is the cheaper one. It is tried for a minute at
+    /// the most, well within the window.
+    pub async fn push_with_id(
+        &self,
+        id: Uuid,
+        content: impl Into<Bytes>,
+        topic: Option<&str>,
+    ) -> Result<Receipt, Error> {
+        let topic = topic.unwrap_or(protos::NO_TOPIC);
+        self.shared.push(content.into(), topic, Some(id)).await
     }
 
     /// The label of the queue, as it was given.
@@ -209,8 +244,12 @@ impl Pusher {
 }
 
 impl Shared {
-    async fn push(&self, content: Bytes, topic: &str) -> Result<Receipt, Error> {
-        let deadline = Instant::now() + self.options.deadline;
+    async fn push(&self, content: Bytes, topic: &str, id: Option<Uuid>) -> Result<Receipt, Error> {
+        let patience = match id {
+            None => self.options.deadline,
+            Some(_) => self.options.deadline.min(LONGEST_WITH_ID),
+        };
+        let deadline = Instant::now() + patience;
         let Ok(turn) = timeout_at(deadline, self.in_flight.acquire()).await else {
             let detail = format!(
                 "{} pushes were in flight until the deadline",
@@ -219,7 +258,27 @@ impl Shared {
             return Err(Error::Overloaded(Reason::new("in_flight_limit", detail)));
         };
         let _turn = turn.expect("the semaphore is never closed");
+        let name = if let Some(id) = id {
+            Name::Id(id)
+        } else if let Ok(ticket) = timeout_at(deadline, self.session.begin()).await {
+            Name::Ticket(ticket)
+        } else {
+            let detail = "the oldest push under way had no answer until the deadline";
+            return Err(Error::Overloaded(Reason::new("in_flight_limit", detail)));
+        };
+        let receipt = self.push_until(deadline, content, topic, &name).await?;
+        self.session.reached(receipt.seq);
+        Ok(receipt)
+    }
 
+    /// One attempt after another, until one has a definite outcome or there is no time left.
+    async fn push_until(
+        &self,
+        deadline: Instant,
+        content: Bytes,
+        topic: &str,
+        name: &Name,
+    ) -> Result<Receipt, Error> {
         let mut backoff = Backoff::default();
         let mut looked_up = false;
         let mut unknown: Option<Reason> = None;
@@ -236,10 +295,16 @@ impl Shared {
         }
         loop {
             let failure = match &route.link {
-                Ok(link) => match self.attempt(&route, link, &content, topic, deadline).await {
-                    Ok(receipt) => return Ok(receipt),
-                    Err(failure) => failure,
-                },
+                Ok(link) => {
+                    let push = self.request(link, &content, topic, name, unknown.is_some());
+                    match push {
+                        Ok(push) => match self.attempt(&route, link, push, deadline).await {
+                            Ok(receipt) => return Ok(receipt),
+                            Err(failure) => failure,
+                        },
+                        Err(failure) => failure,
+                    }
+                }
                 Err(error) => Failure::of_look_up(error),
             };
             let last = match failure {
@@ -256,11 +321,10 @@ impl Shared {
                     moved_to = Some(owner);
                     Error::Unavailable(reason)
                 }
-                Failure::Unknown(reason) if self.options.retry_unknown => {
+                Failure::Unknown(reason) => {
                     unknown = Some(reason.clone());
                     Error::OutcomeUnknown(reason)
                 }
-                Failure::Unknown(reason) => return Err(Error::OutcomeUnknown(reason)),
             };
             // The first look-up follows at once, since the queue has probably moved; each later one after a pause.
             if looked_up && !backoff.pause(Some(deadline)).await {
@@ -275,34 +339,65 @@ impl Shared {
         }
     }
 
-    /// One call to the MoM, given up only at the deadline or when the manager says that the queue is elsewhere now.
+    /// What is sent. With `is_repeat`, an earlier attempt may have been accepted.
+    fn request(
+        &self,
+        link: &Link,
+        content: &Bytes,
+        topic: &str,
+        name: &Name,
+        is_repeat: bool,
+    ) -> Result<protos::Push, Failure> {
+        let (origin, id) = match name {
+            Name::Id(id) => (None, id.to_string()),
+            Name::Ticket(ticket) => {
+                let term = link
+                    .terms
+                    .iter()
+                    .find(|(pusher, _)| *pusher == ticket.pusher);
+                let Some((_, term)) = term else {
+                    let detail = "the pusher has a new identity, which the MoM does not know yet";
+                    let reason = Reason::new(codes::PUSHER_NOT_OPEN, detail);
+                    return Err(Failure::Elsewhere(reason));
+                };
+                let origin = protos::Origin {
+                    pusher: Bytes::copy_from_slice(ticket.pusher.as_bytes()),
+                    number: ticket.number,
+                    settled: ticket.settled(),
+                    term: *term,
+                    after_seq: is_repeat.then_some(ticket.after),
+                };
+                (Some(origin), String::new())
+            }
+        };
+        Ok(protos::Push {
+            content: content.clone(),
+            topic: topic.to_owned(),
+            queue_label: self.options.queue.clone(),
+            origin,
+            id,
+        })
+    }
+
+    /// One call to the MoM, given up after a while or when the manager says that the queue is elsewhere now.
     async fn attempt(
         &self,
         route: &Route,
         link: &Link,
-        content: &Bytes,
-        topic: &str,
+        push: protos::Push,
         deadline: Instant,
     ) -> Result<Receipt, Failure> {
-        let request = protos::Push {
-            content: content.clone(),
-            topic: topic.to_owned(),
-            queue_label: self.options.queue.clone(),
-            ..Default::default()
-        };
         let mut mom = link.next();
-        let mut call = pin!(mom.push_to_queue(request));
+        let mut call = pin!(mom.push_to_queue(push));
         let mut generation = route.generation;
+        let give_up = deadline.min(Instant::now() + ATTEMPT);
         loop {
-            let wake = deadline.min(Instant::now() + PATIENCE);
+            let wake = give_up.min(Instant::now() + PATIENCE);
             if let Ok(answer) = timeout_at(wake, &mut call).await {
                 return receipt(answer?.get_ref());
             }
-            if wake == deadline {
-                let detail = format!(
-                    "the MoM at {} did not answer until the deadline",
-                    link.address
-                );
+            if wake == give_up {
+                let detail = format!("the MoM at {} did not answer in time", link.address);
                 return Err(Failure::Unknown(Reason::new("outcome_unknown", detail)));
             }
             let Ok(renewed) = timeout_at(deadline, self.renew(generation, false, None)).await
@@ -378,27 +473,65 @@ impl Shared {
         {
             return (Ok(link.clone()), Some(address));
         }
+        self.connect(address).await
+    }
+
+    /// Connects to a MoM and makes the pusher known there. Follows the word of one that is not the owner any more.
+    async fn connect(&self, mut address: Address) -> (Result<Arc<Link>, Error>, Option<Address>) {
         let timeout = self.options.client.connect_timeout();
-        (
-            Link::connect(address.clone(), self.options.connections, timeout).await,
-            Some(address),
-        )
+        let mut hops = 0;
+        loop {
+            let link = Link::connect(&address, self, timeout).await;
+            let error = match link {
+                Ok(link) => return (Ok(link), Some(address)),
+                Err(Failure::Moved(_, owner)) if hops < MOST_HOPS => {
+                    hops += 1;
+                    address = owner;
+                    continue;
+                }
+                Err(Failure::Final(error)) => error,
+                Err(Failure::Full(reason)) => Error::Overloaded(reason),
+                Err(
+                    Failure::Moved(reason, _)
+                    | Failure::Elsewhere(reason)
+                    | Failure::Unknown(reason),
+                ) => Error::Unavailable(reason),
+            };
+            return (Err(error), Some(address));
+        }
     }
 }
 
 impl Link {
     async fn connect(
-        address: Address,
-        count: usize,
-        timeout: Duration,
-    ) -> Result<Arc<Self>, Error> {
-        let mut connections = Vec::with_capacity(count);
-        for _ in 0..count {
-            connections.push(address.connect(timeout).await.map_err(Error::Unavailable)?);
+        address: &Address,
+        pusher: &Shared,
+        limit: Duration,
+    ) -> Result<Arc<Self>, Failure> {
+        let options = &pusher.options;
+        let mut connections = Vec::with_capacity(options.connections);
+        for _ in 0..options.connections {
+            connections.push(address.connect(limit).await.map_err(Failure::Elsewhere)?);
+        }
+        let mut terms = Vec::new();
+        for (identity, settled) in pusher.session.identities() {
+            let request = protos::OpenPusherRequest {
+                queue_label: options.queue.clone(),
+                pusher: Bytes::copy_from_slice(identity.as_bytes()),
+                settled,
+            };
+            let Ok(opened) = timeout(limit, connections[0].open_pusher(request)).await else {
+                let detail = format!("the MoM at {address} did not answer");
+                return Err(Failure::Elsewhere(Reason::new("mom_unreachable", detail)));
+            };
+            let opened = opened?.into_inner();
+            pusher.session.reached(opened.seq);
+            terms.push((identity, opened.term));
         }
         Ok(Arc::new(Self {
-            address,
+            address: address.clone(),
             connections,
+            terms,
             turn: AtomicUsize::new(0),
         }))
     }
@@ -440,6 +573,7 @@ fn receipt(answer: &protos::PushOkResponse) -> Result<Receipt, Failure> {
         Ok(id) => Ok(Receipt {
             id,
             seq: answer.seq,
+            duplicate: answer.duplicate,
         }),
         Err(error) => {
             let detail = format!(

@@ -2,11 +2,11 @@
 
 mod support;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, stream};
-use momclient::{Error, Message, MoMClient, Pusher, Receipt};
+use momclient::{Error, Message, MoMClient, Pusher, Receipt, Uuid};
 use protos::RebuildQueueRequest;
 use protos::message_stream_client::MessageStreamClient;
 use support::{LONG, client_of, receive_until};
@@ -91,46 +91,98 @@ async fn nothing_acknowledged_is_lost_or_repeated_when_the_mom_is_killed_under_l
 }
 
 #[tokio::test]
-async fn without_retries_of_unknown_outcomes_no_push_makes_two_messages_and_no_refusal_makes_one() {
+async fn however_often_connections_break_each_push_makes_one_message() {
     const COUNT: usize = 6_000;
-    let cluster = Cluster::start(2, 1).await.unwrap();
+    let cluster = Cluster::builder()
+        .moms(2)
+        .managers(1)
+        .proxy_moms()
+        .start()
+        .await
+        .unwrap();
     let client = client_of(&cluster);
     client.create_queue("news").await.unwrap();
     let channel = client.create_channel("news", None).await.unwrap();
-    let pusher = client.pusher("news").retry_unknown(false).await.unwrap();
+    let pusher = client.pusher("news").connections(2).await.unwrap();
 
     let done = AtomicUsize::new(0);
-    let kill = async {
-        wait_until("a third of the pushes are done", LONG, || async {
-            done.load(Ordering::Relaxed) > COUNT / 3
-        })
-        .await;
-        let host = host_of(&cluster, &client, "news").await;
-        cluster.mom(host).kill().await;
+    // While the answers to some are on their way. The last time the MoM itself dies, and its successor knows nothing
+    // of those but what the database says.
+    let break_connections = async {
+        for part in 1..=4 {
+            wait_until("some more pushes are done", LONG, || async {
+                done.load(Ordering::Relaxed) > part * COUNT / 6
+            })
+            .await;
+            let port = client.queue("news").await.unwrap().port;
+            let host = (0..2).find(|index| cluster.mom_proxy(*index).port() == port);
+            let host = host.expect("a MoM of the cluster");
+            if part == 4 {
+                cluster.mom(host).kill().await;
+            } else {
+                cluster.mom_proxy(host).cut().await;
+                cluster.mom_proxy(host).restore().await.unwrap();
+            }
+        }
     };
-    let (outcomes, ()) = tokio::join!(push_numbers(&pusher, COUNT, &done), kill);
-    let unknown = outcomes
-        .iter()
-        .filter(|outcome| matches!(outcome, Err(Error::OutcomeUnknown(_))))
-        .count();
-    assert!(unknown > 0, "the kill met no push in flight");
+    let (outcomes, ()) = tokio::join!(push_numbers(&pusher, COUNT, &done), break_connections);
+    let receipts: Vec<Receipt> = outcomes.into_iter().map(Result::unwrap).collect();
+    let duplicates = receipts.iter().filter(|receipt| receipt.duplicate).count();
+    assert!(
+        duplicates > 0,
+        "no answer was on its way when a connection broke"
+    );
 
     let last = pusher.push("last", None).await.unwrap();
     let mut subscriber = client.subscribe(&channel.id).await.unwrap();
     let messages = receive_until(&mut subscriber, last.seq).await;
-    let contents: HashSet<_> = messages
+    assert_eq!(
+        messages.len(),
+        COUNT + 1,
+        "a push made two messages or none"
+    );
+    let by_seq: HashMap<_, _> = messages
         .iter()
-        .map(|message| message.content.clone())
+        .map(|message| (message.seq, (message.id, message.content.clone())))
         .collect();
-    assert_eq!(contents.len(), messages.len(), "a push made two messages");
-    for (n, outcome) in outcomes.iter().enumerate() {
-        let there = contents.contains(n.to_string().as_bytes());
-        match outcome {
-            Ok(receipt) => assert!(there, "{n} was acknowledged as {receipt:?}"),
-            Err(Error::OutcomeUnknown(_)) => {}
-            Err(error) => assert!(!there, "{n} was refused: {error}"),
-        }
+    for (n, receipt) in receipts.iter().enumerate() {
+        let (id, content) = &by_seq[&receipt.seq];
+        assert_eq!((*id, &content[..]), (receipt.id, n.to_string().as_bytes()));
     }
+}
+
+#[tokio::test]
+async fn an_id_of_the_callers_own_makes_one_message_even_across_pushers_and_owners() {
+    let cluster = Cluster::start(2, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let channel = client.create_channel("news", None).await.unwrap();
+    let id = Uuid::from_u128(7);
+    let pusher = client.pusher("news").await.unwrap();
+    pusher.push("before", None).await.unwrap();
+    let first = pusher.push_with_id(id, "one", Some("t")).await.unwrap();
+    assert_eq!((first.id, first.seq, first.duplicate), (id, 2, false));
+
+    cluster
+        .mom(host_of(&cluster, &client, "news").await)
+        .kill()
+        .await;
+    let other = client.pusher("news").await.unwrap();
+    let second = other.push_with_id(id, "one", Some("t")).await.unwrap();
+    assert_eq!((second.id, second.seq, second.duplicate), (id, 2, true));
+    for (content, topic) in [("two", Some("t")), ("one", None)] {
+        let error = other.push_with_id(id, content, topic).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+        assert_eq!(error.code(), "id_conflict");
+    }
+    other.push("after", None).await.unwrap();
+    let mut subscriber = client.subscribe(&channel.id).await.unwrap();
+    let texts: Vec<_> = receive_until(&mut subscriber, 3)
+        .await
+        .into_iter()
+        .map(|message| message.content)
+        .collect();
+    assert_eq!(texts, ["before", "one", "after"]);
 }
 
 #[tokio::test]

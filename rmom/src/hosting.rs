@@ -148,7 +148,7 @@ impl Hosting {
             // It was registered after this process had started.
             Some(Registration { instance: None, .. }) => {
                 self.store
-                    .claim_address(&self.address, self.instance)
+                    .claim_free_address(&self.address, self.instance)
                     .await?
             }
             Some(Registration { instance, .. }) if instance != Some(self.instance) => {
@@ -346,8 +346,16 @@ impl Hosting {
                     let epoch = claimed.epoch;
                     return Err(Error::StaleEpoch { label, epoch });
                 }
-                if owner.instance != Some(self.instance) {
-                    // The other process is there, or this one has not been registered for long.
+                let is_ours = match owner.instance {
+                    Some(instance) => instance == self.instance,
+                    // It was registered after this process had started.
+                    None => self
+                        .store
+                        .claim_free_address(&self.address, self.instance)
+                        .await?
+                        .is_some(),
+                };
+                if !is_ours {
                     return Err(Error::NotOwner { label, owner: None });
                 }
                 let ownership = Ownership {

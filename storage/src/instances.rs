@@ -45,6 +45,22 @@ impl Store {
         .await?)
     }
 
+    /// As [`claim_address`](Self::claim_address), if no process has done so yet. `None` if one has.
+    pub async fn claim_free_address(
+        &self,
+        address: &MomAddress,
+        instance: Uuid,
+    ) -> Result<Option<Uuid>> {
+        Ok(sqlx::query_scalar!(
+            "update mom set instance = $3 where host = $1 and port = $2 and instance is null returning id",
+            address.host,
+            i32::from(address.port),
+            instance
+        )
+        .fetch_optional(&self.pool)
+        .await?)
+    }
+
     /// The row of the MoM with this external address, if a manager has registered it. Locks nothing.
     pub async fn registration(&self, address: &MomAddress) -> Result<Option<Registration>> {
         Ok(sqlx::query_as!(
