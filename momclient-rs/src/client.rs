@@ -80,7 +80,8 @@ pub struct Channel {
 impl MoMClient {
     /// A client of the manager, or of several managers of one system, with the default timeouts.
     ///
-    /// Managers are tried in the given order; the one that answered last is asked first the next time. A url that is
+    /// Managers are tried in the given order; the one that answered last is asked first the next time. What only reads is
+    /// asked of the next one as well when no answer has come within a second. A url that is
     /// not `http://HOST:PORT` is an [`Error::InvalidArgument`].
     pub fn new<U: Into<String>>(urls: impl IntoIterator<Item = U>) -> Result<Self, Error> {
         Self::builder(urls).build()

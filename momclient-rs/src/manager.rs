@@ -4,14 +4,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use protos::codes;
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use crate::error::{Error, Problem, Reason};
 
 /// An answer longer than this is refused. A list of a million channels fits.
 const ANSWER_LIMIT: usize = 64 * 1024 * 1024;
+
+/// How long a manager may take to answer before the next one is asked as well.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Managers {
@@ -77,12 +83,30 @@ impl Managers {
         self.ask(method, path).await
     }
 
+    /// Asks one manager after the other, the one first that answered last. What only reads is asked of the next one also
+    /// when there has been no answer for a moment, and then the first to answer counts: a frozen manager breaks no
+    /// connection.
     async fn ask(&self, method: Method, path: &[&str]) -> Result<Bytes, Error> {
         let first = self.preferred.load(Ordering::Relaxed);
+        let mut left = (0..self.urls.len()).map(|turn| (first + turn) % self.urls.len());
+        let mut asked = FuturesUnordered::new();
         let mut last = None;
-        for turn in 0..self.urls.len() {
-            let index = (first + turn) % self.urls.len();
-            let error = match self.ask_one(&self.urls[index], &method, path).await {
+        loop {
+            if asked.is_empty() {
+                let Some(index) = left.next() else { break };
+                asked.push(self.ask_at(index, &method, path));
+            }
+            let patience = if method == Method::GET && left.len() > 0 {
+                PATIENCE
+            } else {
+                Duration::MAX
+            };
+            let Ok(answered) = timeout(patience, asked.next()).await else {
+                asked.extend(left.next().map(|index| self.ask_at(index, &method, path)));
+                continue;
+            };
+            let (index, outcome) = answered.expect("somebody is being asked");
+            let error = match outcome {
                 Ok(answer) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(answer);
@@ -106,6 +130,15 @@ impl Managers {
                 Error::ManagerUnreachable(Reason::new("manager_unreachable", silence.detail()))
             }
         })
+    }
+
+    async fn ask_at(
+        &self,
+        index: usize,
+        method: &Method,
+        path: &[&str],
+    ) -> (usize, Result<Bytes, Miss>) {
+        (index, self.ask_one(&self.urls[index], method, path).await)
     }
 
     async fn ask_one(&self, base: &Url, method: &Method, path: &[&str]) -> Result<Bytes, Miss> {
