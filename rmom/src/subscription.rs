@@ -266,6 +266,8 @@ mod tests {
         PassOver,
         /// The first batches expire, up to so many.
         Expire(u8),
+        /// The queue moves, or the connection breaks: the client subscribes anew behind what it has seen last.
+        Resubscribe,
     }
 
     fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -275,6 +277,7 @@ mod tests {
             1 => (0u8..3).prop_map(Event::Drop),
             1 => Just(Event::PassOver),
             1 => (1u8..3).prop_map(Event::Expire),
+            1 => Just(Event::Resubscribe),
         ];
         prop::collection::vec(event, 1..120)
     }
@@ -358,6 +361,13 @@ mod tests {
                     }
                     Event::PassOver if model.feed.is_empty() => {}
                     Event::PassOver => { model.feed.remove(0); }
+                    Event::Resubscribe => {
+                        let last = model.seen.last().copied().unwrap_or(after);
+                        model.feed.clear();
+                        model.page.clear();
+                        model.has_lagged = false;
+                        model.cursor = Cursor::new(last, model.committed());
+                    }
                     Event::Expire(count) => {
                         model.expired = (model.expired + usize::from(count)).min(model.batches.len());
                     }
