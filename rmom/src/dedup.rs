@@ -395,7 +395,7 @@ mod tests {
 
     use super::*;
 
-    const WINDOW_OF_KEYS: Duration = Duration::from_secs(120);
+    const WINDOW_OF_KEYS: Duration = Duration::from_mins(2);
 
     fn dedup(epoch: i64) -> Dedup {
         Dedup::new(epoch, WINDOW_OF_KEYS, Arc::new(Budget::new(2)))
