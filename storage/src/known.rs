@@ -38,7 +38,7 @@ impl Store {
             from message_batch b
             cross join lateral unnest(b.ids) with ordinality as m (id, place)
             join unnest($3::uuid[]) as wanted (id) on wanted.id = m.id
-            where b.queue_id = $1
+            where b.queue_id = $1 and b.first_seq + m.place - 1 > $2::bigint
                 and b.first_seq >= coalesce(
                     (select max(first_seq) from message_batch where queue_id = $1 and first_seq <= $2::bigint + 1), 0)
             "#,

@@ -114,6 +114,89 @@ async fn several_processes_may_migrate_an_empty_database_at_once() {
 }
 
 #[tokio::test]
+async fn messages_are_found_by_their_ids_behind_a_sequence() {
+    let database = Database::new().await;
+    let (mom, queue) = database.queue("news").await;
+    let (_, other) = database.queue("other").await;
+    let mut appender = database.store.appender();
+    let (first, second, elsewhere) = (
+        messages(&["1", "2", "3"]),
+        messages(&["4"]),
+        messages(&["5"]),
+    );
+    for batches in [
+        vec![batch(&queue, 1, &first)],
+        vec![batch(&queue, 4, &second), batch(&other, 1, &elsewhere)],
+    ] {
+        appender.append(mom, MINUTE, &batches).await.unwrap();
+    }
+    let find = async |after, ids: &[Uuid]| {
+        let mut found = database
+            .store
+            .find_messages(queue.queue_id, after, ids)
+            .await
+            .unwrap();
+        found.sort_unstable_by_key(|(_, seq)| *seq);
+        found
+    };
+    let ids = [second[0].id, Uuid::nil(), first[1].id, elsewhere[0].id];
+    assert_eq!(find(0, &ids).await, [(first[1].id, 2), (second[0].id, 4)]);
+    assert_eq!(find(1, &ids).await, [(first[1].id, 2), (second[0].id, 4)]);
+    assert_eq!(find(2, &ids).await, [(second[0].id, 4)]);
+    assert_eq!(find(4, &ids).await, []);
+}
+
+#[tokio::test]
+async fn messages_with_brought_ids_are_found_within_their_window() {
+    let database = Database::new().await;
+    let (mom, queue) = database.queue("news").await;
+    let (_, other) = database.queue("other").await;
+    let mut appender = database.store.appender();
+    let (old, new, plain) = (
+        messages(&["old!"]),
+        messages(&["plain", "#keyed!", "too!"]),
+        messages(&["nothing"]),
+    );
+    appender
+        .append(mom, MINUTE, &[batch(&queue, 1, &old)])
+        .await
+        .unwrap();
+    database
+        .psql("update message_batch set pushed_at = pushed_at - interval '3 minutes'")
+        .await;
+    let batches = [batch(&queue, 2, &new), batch(&other, 1, &plain)];
+    appender.append(mom, MINUTE, &batches).await.unwrap();
+    assert_eq!(
+        database
+            .psql("select count(*) from message_batch where keyed is not null")
+            .await,
+        "2",
+        "a batch without keys has none marked"
+    );
+
+    let keyed = async |window, limit| {
+        let mut found = Vec::new();
+        let visit = |message: storage::KeyedMessage| {
+            assert_eq!(message.age > MINUTE, message.seq == 1);
+            found.push((message.seq, message.id, message.topic, message.content));
+        };
+        let store = &database.store;
+        store
+            .keyed_messages(queue.queue_id, window, limit, visit)
+            .await
+            .unwrap();
+        found
+    };
+    let expected = [
+        (4, new[2].id, None, b"too!".to_vec()),
+        (3, new[1].id, Some("keyed!".to_owned()), b"#keyed!".to_vec()),
+    ];
+    assert_eq!(keyed(2 * MINUTE, 10).await, expected);
+    assert_eq!(keyed(2 * MINUTE, 1).await, expected[..1]);
+    assert_eq!(keyed(4 * MINUTE, 10).await.len(), 3);
+}
+
+#[tokio::test]
 async fn appended_messages_are_read_back_with_their_topics_and_shown_by_the_view() {
     let database = Database::new().await;
     let (mom, queue) = database.queue("news").await;
