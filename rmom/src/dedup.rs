@@ -113,6 +113,14 @@ struct Key {
     hash: u64,
 }
 
+fn check(has_room: bool) -> Result<(), Error> {
+    if has_room {
+        Ok(())
+    } else {
+        Err(Error::Overloaded("too many messages wait to be committed"))
+    }
+}
+
 /// The id of a pusher's message.
 pub fn message_id(pusher: Uuid, number: u32) -> Uuid {
     Uuid::from_u128(pusher.as_u128() | u128::from(number))
@@ -176,18 +184,20 @@ impl Dedup {
         self.hasher.hash_one((topic, content))
     }
 
-    /// Decides about a push. With `is_new`, it was looked for in the database and is not there.
+    /// Decides about a push. With `is_new`, it was looked for in the database and is not there. Without room for a new
+    /// one only those are answered that are not new.
     pub fn admit(
         &mut self,
         id: Uuid,
         origin: Origin,
         is_new: bool,
+        has_room: bool,
         now: Instant,
     ) -> Result<Verdict, Error> {
         match origin {
-            Origin::Anonymous => Ok(Verdict::New),
-            Origin::Pusher(attempt) => self.admit_attempt(attempt, is_new, now),
-            Origin::Key(hash) => self.admit_key(id, hash, now),
+            Origin::Anonymous => check(has_room).map(|()| Verdict::New),
+            Origin::Pusher(attempt) => self.admit_attempt(attempt, is_new, has_room, now),
+            Origin::Key(hash) => self.admit_key(id, hash, has_room, now),
         }
     }
 
@@ -195,6 +205,7 @@ impl Dedup {
         &mut self,
         attempt: Attempt,
         is_new: bool,
+        has_room: bool,
         now: Instant,
     ) -> Result<Verdict, Error> {
         let pusher = self
@@ -219,6 +230,7 @@ impl Dedup {
         match pusher.slots[place] {
             UNSEEN if attempt.is_repeat && !is_new => Ok(Verdict::LookUp),
             UNSEEN => {
+                check(has_room)?;
                 pusher.slots[place] = WAITING;
                 pusher.waiting += 1;
                 Ok(Verdict::New)
@@ -228,7 +240,13 @@ impl Dedup {
         }
     }
 
-    fn admit_key(&mut self, id: Uuid, hash: u64, now: Instant) -> Result<Verdict, Error> {
+    fn admit_key(
+        &mut self,
+        id: Uuid,
+        hash: u64,
+        has_room: bool,
+        now: Instant,
+    ) -> Result<Verdict, Error> {
         if !self.keys_complete {
             return Ok(Verdict::LookUp);
         }
@@ -237,10 +255,13 @@ impl Dedup {
             Some(key) if key.hash != hash => Err(Error::IdConflict(id)),
             Some(Key { state: WAITING, .. }) => Ok(Verdict::Waiting),
             Some(Key { state, .. }) => Ok(Verdict::Committed(*state)),
-            None if !self.budget.take_within(1) => Err(Error::Overloaded(
-                "this MoM remembers as many messages' ids as it allows",
-            )),
             None => {
+                check(has_room)?;
+                if !self.budget.take_within(1) {
+                    return Err(Error::Overloaded(
+                        "this MoM remembers as many messages' ids as it allows",
+                    ));
+                }
                 let state = WAITING;
                 self.keys.insert(id, Key { state, hash });
                 Ok(Verdict::New)
@@ -416,7 +437,7 @@ mod tests {
         let (id, hash) = (Uuid::from_u128(1), 7);
         let mut admit = |hash, after: u64| {
             let now = start + Duration::from_secs(after);
-            dedup.admit(id, Origin::Key(hash), false, now)
+            dedup.admit(id, Origin::Key(hash), false, true, now)
         };
         assert_eq!(
             admit(hash, 0),
@@ -426,7 +447,7 @@ mod tests {
         dedup.found_keys(Vec::new(), start);
         let mut admit = |hash, after: u64| {
             let now = start + Duration::from_secs(after);
-            let verdict = dedup.admit(id, Origin::Key(hash), false, now);
+            let verdict = dedup.admit(id, Origin::Key(hash), false, true, now);
             if verdict == Ok(Verdict::New) {
                 dedup.committed(&[message(id, true)], 1 + after as i64, now);
             }
@@ -444,7 +465,7 @@ mod tests {
         let mut dedup = Dedup::new(1, WINDOW_OF_KEYS, budget.clone());
         let now = Instant::now();
         dedup.found_keys(vec![(Uuid::from_u128(1), 1, 0, Duration::ZERO)], now);
-        let mut admit = |id| dedup.admit(Uuid::from_u128(id), Origin::Key(0), false, now);
+        let mut admit = |id| dedup.admit(Uuid::from_u128(id), Origin::Key(0), false, true, now);
         assert_eq!(admit(2), Ok(Verdict::New));
         assert!(matches!(admit(3), Err(Error::Overloaded(_))));
         assert_eq!(admit(1), Ok(Verdict::Committed(1)));
@@ -469,6 +490,7 @@ mod tests {
                 message_id(pusher, number),
                 Origin::Pusher(attempt),
                 false,
+                true,
                 now,
             )
         };
@@ -591,7 +613,7 @@ mod tests {
             let number = attempt.number;
             let id = message_id(self.pusher, number);
             let origin = Origin::Pusher(attempt);
-            let mut verdict = self.dedup.admit(id, origin, false, self.now);
+            let mut verdict = self.dedup.admit(id, origin, false, true, self.now);
             if verdict == Ok(Verdict::LookUp) {
                 let place = self.committed.iter().position(|found| *found == number);
                 if let Some(seq) = place.map(|place| place as i64 + 1)
@@ -599,7 +621,7 @@ mod tests {
                 {
                     self.dedup.found(id, seq);
                 }
-                verdict = self.dedup.admit(id, origin, true, self.now);
+                verdict = self.dedup.admit(id, origin, true, true, self.now);
             }
             match verdict {
                 Ok(Verdict::New) => self.waiting.push(number),

@@ -240,30 +240,26 @@ impl Queue {
             return Err(self.not_owner());
         }
         let size = message.content.len();
-        if inbox.waiting.messages.len() >= self.shared.buffer_messages
-            || inbox.bytes >= INBOX_BYTES
-            || !self.shared.inbox_bytes.has_room(size)
+        let has_room = inbox.waiting.messages.len() < self.shared.buffer_messages
+            && inbox.bytes < INBOX_BYTES
+            && self.shared.inbox_bytes.has_room(size);
+        let now = Instant::now();
+        match inbox
+            .dedup
+            .admit(message.id, origin, is_new, has_room, now)?
         {
-            return Err(Error::Overloaded("too many messages wait to be committed"));
-        }
-        if origin != Origin::Anonymous {
-            match inbox
-                .dedup
-                .admit(message.id, origin, is_new, Instant::now())?
-            {
-                Verdict::New => {}
-                Verdict::Waiting => {
-                    tracing::debug!(queue = self.label, id = %message.id, "a repeated push was recognised");
-                    inbox.dedup.follow(message.id, acknowledgement);
-                    return Ok(Admission::Waiting);
-                }
-                Verdict::Committed(seq) => {
-                    tracing::debug!(queue = self.label, id = %message.id, "a repeated push was recognised");
-                    let duplicate = true;
-                    return Ok(Admission::Committed(Receipt { seq, duplicate }));
-                }
-                Verdict::LookUp => return Ok(Admission::LookUp(message)),
+            Verdict::New => {}
+            Verdict::Waiting => {
+                self.log_repeat(&message);
+                inbox.dedup.follow(message.id, acknowledgement);
+                return Ok(Admission::Waiting);
             }
+            Verdict::Committed(seq) => {
+                self.log_repeat(&message);
+                let duplicate = true;
+                return Ok(Admission::Committed(Receipt { seq, duplicate }));
+            }
+            Verdict::LookUp => return Ok(Admission::LookUp(message)),
         }
         self.shared.inbox_bytes.take(size);
         inbox.bytes += size;
@@ -275,6 +271,10 @@ impl Queue {
             self.shared.add_ready(self.clone());
         }
         Ok(Admission::Waiting)
+    }
+
+    fn log_repeat(&self, message: &NewMessage) {
+        tracing::debug!(queue = self.label, id = %message.id, "a repeated push was recognised");
     }
 
     /// Makes a pusher known; see [`Dedup::open`].
