@@ -4,13 +4,14 @@
 //! gather, and the next statement takes them all: a lone push commits at once, a crowd commits together, and nothing
 //! ever lingers. What was committed goes back to its queue's feed, and the pushes are acknowledged.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use storage::chaos::{self, Mutant, Point};
 use storage::{Appended, Appender, MAX_BATCH_MESSAGES, NewBatch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
@@ -33,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The pause between tries to reach a database that is away: from the first to the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
+/// How long a queue whose row somebody holds is left alone before it is tried again.
+const LOCKED_PAUSE: Duration = Duration::from_millis(50);
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Committer {
@@ -43,6 +47,9 @@ pub struct Committer {
     database_is_up: Arc<AtomicBool>,
     /// Buffers of earlier rounds, to be used again.
     spare: Vec<Waiting>,
+    /// Queues whose rows somebody holds, and when each is to be tried again. What they have to commit is in their
+    /// inboxes again.
+    postponed: VecDeque<(Instant, Arc<Queue>)>,
 }
 
 /// What is committed together: of each queue, what waited.
@@ -63,6 +70,7 @@ impl Committer {
             ttl,
             database_is_up: Arc::new(AtomicBool::new(true)),
             spare: Vec::new(),
+            postponed: VecDeque::new(),
         }
     }
 
@@ -75,15 +83,32 @@ impl Committer {
     /// client does may cancel a commit.
     pub async fn run(mut self, stop: CancellationToken) {
         loop {
-            let ready = tokio::select! {
+            let due = self.postponed.front().map(|(due, _)| *due);
+            let mut ready = tokio::select! {
                 biased;
                 ready = self.shared.ready(STATEMENT_QUEUES) => ready,
                 () = stop.cancelled() => break,
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => Vec::new(),
             };
+            self.add_due(&mut ready);
             let round = self.gather(ready);
             self.commit(round, &stop).await;
         }
+        for (_, queue) in self.postponed {
+            refuse_waiting(&queue, &Error::Stopping);
+        }
         self.appender.close().await;
+    }
+
+    /// Adds the postponed queues that are due; what waits in one that has been postponed for too long is refused.
+    fn add_due(&mut self, ready: &mut Vec<Arc<Queue>>) {
+        let now = Instant::now();
+        while let Some((_, queue)) = self.postponed.pop_front_if(|(due, _)| *due <= now) {
+            if queue.is_locked_for(PATIENCE) {
+                refuse_waiting(&queue, &Error::DatabaseUnavailable);
+            }
+            ready.push(queue);
+        }
     }
 
     fn gather(&mut self, ready: Vec<Arc<Queue>>) -> Round {
@@ -141,6 +166,12 @@ impl Committer {
                         let _ = acknowledgement.send(Ok(Receipt { seq, duplicate }));
                     }
                 }
+                Ok(fates) if fates[index] == Appended::Locked => {
+                    tracing::debug!(queue = queue.label, "somebody holds the queue's row");
+                    queue.put_back(&mut taken);
+                    let due = Instant::now() + LOCKED_PAUSE;
+                    self.postponed.push_back((due, queue));
+                }
                 Ok(_) => {
                     tracing::warn!(
                         queue = queue.label,
@@ -167,11 +198,15 @@ impl Committer {
         let mut pause = RETRY.0;
         loop {
             let batches: Vec<NewBatch<'_>> = round.iter().map(new_batch).collect();
-            let error = match self
+            let problem = match self
                 .appender
                 .append(round[0].0.mom_id, self.ttl, &batches)
                 .await
             {
+                // After a try whose outcome is not known only a definite answer counts.
+                Ok(fates) if since.is_some() && fates.contains(&Appended::Locked) => {
+                    "somebody holds a queue's row".to_owned()
+                }
                 Ok(fates) => {
                     if let Some(since) = since {
                         tracing::info!(after = ?since.elapsed(), "the database is back");
@@ -183,16 +218,18 @@ impl Committer {
                     error @ (storage::Error::Refused(_)
                     | storage::Error::AlreadyExists
                     | storage::Error::NotFound),
-                ) => {
+                ) if since.is_none() => {
                     tracing::error!(%error, "the database refused a batch");
-                    self.database_is_up.store(true, Ordering::Relaxed);
                     return Err(Error::DatabaseRefused);
                 }
-                Err(error) => error,
+                Err(error) => error.to_string(),
             };
             self.database_is_up.store(false, Ordering::Relaxed);
             let since = *since.get_or_insert_with(|| {
-                tracing::warn!(%error, "the database is away; what was being committed is tried again until it answers");
+                tracing::warn!(
+                    problem,
+                    "the database is away; what was being committed is tried again until it answers"
+                );
                 Instant::now()
             });
             if since.elapsed() > PATIENCE || stop.is_cancelled() {
@@ -216,9 +253,7 @@ impl Committer {
             }
         }
         for queue in self.shared.take_ready(usize::MAX) {
-            let mut waiting = Waiting::default();
-            queue.take_waiting(&mut waiting, usize::MAX, usize::MAX);
-            refuse(&queue, &mut waiting, &Error::DatabaseUnavailable);
+            refuse_waiting(&queue, &Error::DatabaseUnavailable);
         }
     }
 }
@@ -239,6 +274,13 @@ fn acknowledge(taken: &mut Waiting, first_seq: i64) {
         // Whoever has given up waiting needs no answer.
         let _ = acknowledgement.send(Ok(Receipt { seq, duplicate }));
     }
+}
+
+/// Refuses what waits in a queue and was not tried, or tried and definitely not committed.
+fn refuse_waiting(queue: &Arc<Queue>, error: &Error) {
+    let mut waiting = Waiting::default();
+    queue.take_waiting(&mut waiting, usize::MAX, usize::MAX);
+    refuse(queue, &mut waiting, error);
 }
 
 fn refuse(queue: &Queue, taken: &mut Waiting, error: &Error) {

@@ -167,6 +167,8 @@ struct Inbox {
     waiting: Waiting,
     bytes: usize,
     dedup: Dedup,
+    /// Since when the queue's row has been held by somebody, so that what waits could not be committed.
+    locked_since: Option<Instant>,
     /// Whether the queue stands in the list of ready ones, or the committer is about to put it there again.
     is_ready: bool,
     is_closed: bool,
@@ -213,6 +215,7 @@ impl Queue {
                 waiting: Waiting::default(),
                 bytes: 0,
                 dedup: Dedup::new(ownership.epoch, shared.key_window, shared.keys.clone()),
+                locked_since: None,
                 is_ready: false,
                 is_closed: false,
             }),
@@ -380,6 +383,44 @@ impl Queue {
         }
     }
 
+    /// Puts back what was taken, which could not be committed since somebody holds the queue's row. The caller turns to
+    /// the queue again by itself.
+    pub fn put_back(&self, taken: &mut Waiting) {
+        let mut inbox = lock(&self.inbox);
+        if inbox.is_closed {
+            drop(inbox);
+            for acknowledgement in taken.acknowledgements.drain(..) {
+                // Whoever has given up waiting needs no answer.
+                let _ = acknowledgement.send(Err(self.not_owner()));
+            }
+            return;
+        }
+        let size = taken
+            .messages
+            .iter()
+            .map(|message| message.content.len())
+            .sum::<usize>();
+        self.shared.inbox_bytes.take(size);
+        inbox.bytes += size;
+        inbox.locked_since.get_or_insert_with(Instant::now);
+        inbox.is_ready = true;
+        std::mem::swap(&mut inbox.waiting, taken);
+        inbox.waiting.messages.append(&mut taken.messages);
+        inbox
+            .waiting
+            .acknowledgements
+            .append(&mut taken.acknowledgements);
+    }
+
+    /// Whether somebody has held the queue's row for so long that nobody need wait any more. Asked anew, it begins anew.
+    pub fn is_locked_for(&self, patience: Duration) -> bool {
+        let mut inbox = lock(&self.inbox);
+        inbox
+            .locked_since
+            .take_if(|since| since.elapsed() > patience)
+            .is_some()
+    }
+
     /// The sequence of the last message known to be committed.
     pub fn committed(&self) -> i64 {
         self.committed.load(Ordering::Acquire)
@@ -388,9 +429,9 @@ impl Queue {
     /// Remembers messages as committed. Returns further attempts at them that wait, with the sequence of each.
     pub fn remember_committed(&self, messages: &[NewMessage]) -> Vec<(i64, Acknowledgement)> {
         let first_seq = self.committed() + 1;
-        lock(&self.inbox)
-            .dedup
-            .committed(messages, first_seq, Instant::now())
+        let mut inbox = lock(&self.inbox);
+        inbox.locked_since = None;
+        inbox.dedup.committed(messages, first_seq, Instant::now())
     }
 
     /// Forgets messages that were not committed and never will be. Returns further attempts at them that wait.

@@ -207,6 +207,41 @@ async fn a_connection_that_breaks_in_mid_commit_leaves_one_message_or_none() {
 }
 
 #[tokio::test]
+async fn a_lock_on_one_queue_delays_no_other_and_what_waited_is_committed_when_it_is_gone() {
+    let cluster = cluster(1).await;
+    let mut client = Client::of(cluster.mom(0)).await;
+    for label in ["held", "free"] {
+        client.create_queue(label).await.unwrap();
+    }
+    let holder = cluster.clone();
+    let hold = "begin; select from queue where label = 'held' for update; select pg_sleep(60)";
+    let holding = tokio::spawn(async move { holder.psql(hold).await });
+    let held = "select count(*) from pg_stat_activity where query like 'begin;%' and wait_event = 'PgSleep'";
+    wait_until("the row to be held", DEADLINE, async || {
+        cluster.psql(held).await.unwrap() == "1"
+    })
+    .await;
+
+    let push = |content: &'static str| {
+        let mut client = client.clone();
+        tokio::spawn(async move { client.push("held", "x", content.as_bytes()).await })
+    };
+    let waiting = [push("one"), push("two")];
+    for seq in 1..=20 {
+        assert_eq!(client.push("free", "x", b"-").await.unwrap().seq, seq);
+    }
+    assert!(waiting.iter().all(|push| !push.is_finished()));
+    let release =
+        "select pg_terminate_backend(pid) from pg_stat_activity where query like 'begin;%'";
+    cluster.psql(release).await.unwrap();
+    for push in waiting {
+        push.await.unwrap().unwrap();
+    }
+    assert_eq!(client.push("held", "x", b"three").await.unwrap().seq, 3);
+    holding.await.unwrap().unwrap_err();
+}
+
+#[tokio::test]
 async fn a_frozen_mom_that_wakes_up_after_a_takeover_acknowledges_nothing() {
     let cluster = cluster(2).await;
     let mut frozen = Client::of(cluster.mom(0)).await;

@@ -70,6 +70,9 @@ pub enum Appended {
     Committed,
     /// It is not in the database and never will be: the MoM does not own the queue at that epoch, or the queue is gone.
     Fenced,
+    /// This statement has not written it, since somebody holds the queue's row: a takeover that is about to end, or a
+    /// person. Try the same again.
+    Locked,
 }
 
 /// A writer of messages. It holds a connection of its own, so that neither a busy pool nor the pool's check of a
@@ -99,15 +102,15 @@ impl Appender {
     /// Appends batches of different queues in one statement, which proves for each that `mom_id` owns the queue at the
     /// batch's epoch. Returns what became of each, in order. The messages expire `ttl` from now.
     ///
-    /// Locks the queue rows `for share`: a takeover waits for this commit, or this statement for the takeover and is
-    /// fenced then.
+    /// Locks the queue rows `for share`, so that a takeover waits for this commit. It waits for nobody who holds one of
+    /// them: a lock on one queue is none on the others.
     ///
     /// # Errors
     /// After [`Error::Unavailable`] and [`Error::Locked`] the outcome is **not known**. Call again with the identical
     /// batches until the answer is definite, and append nothing else to these queues meanwhile: a batch that was
     /// committed the first time is recognised by its first message's id and not written twice. Should the first
-    /// statement still be at work in the server, the second waits for it, on the primary key or on the queue row.
-    /// After any other error nothing was committed.
+    /// statement still be at work in the server, the second waits for it, on the primary key. After any other error
+    /// nothing was committed.
     pub async fn append(
         &mut self,
         mom_id: Uuid,
@@ -155,13 +158,15 @@ impl Appender {
             if accepted.len() == batches.len() {
                 return Ok(vec![Appended::Committed; batches.len()]);
             }
-            let earlier = committed_earlier(connection, batches).await?;
+            let fates = fates(connection, mom_id, batches).await?;
             let fate = |batch: &NewBatch<'_>| {
-                if accepted.contains(&batch.queue_id) || earlier.contains(&batch.queue_id) {
-                    Appended::Committed
-                } else {
-                    Appended::Fenced
+                if accepted.contains(&batch.queue_id) {
+                    return Appended::Committed;
                 }
+                let fate = fates
+                    .iter()
+                    .find(|(queue_id, _)| *queue_id == batch.queue_id);
+                fate.map_or(Appended::Fenced, |(_, fate)| *fate)
             };
             Ok(batches.iter().map(fate).collect())
         };
@@ -218,7 +223,7 @@ async fn insert_one(
         select id, $1, $2, $3, epoch, $4::uuid[], $5::text[], $6::bytea[], $7::boolean[], now() + make_interval(secs => $8)
         from queue
         where id = $9 and epoch = $10 and mom_id = $11
-        for share
+        for share skip locked
         "#,
         batch.first_seq,
         batch.messages.len() as i32,
@@ -309,7 +314,7 @@ async fn insert_many(
                     $1::uuid[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::boolean[])
                 as b (queue_id, epoch, first_seq, start, count, size, has_key)
             join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $8
-            for share of q
+            for share of q skip locked
         )
         insert into message_batch (queue_id, first_seq, count, size, epoch, ids, topics, contents, keyed, expires_at)
         select
@@ -342,28 +347,49 @@ async fn insert_many(
     Ok(accepted)
 }
 
-/// Of batches that were refused, the queues in which an earlier try of the same batch succeeded. Read after the
-/// refusal, in a statement of its own, so that it sees what the earlier try committed meanwhile.
+/// What became of batches that were not inserted: an earlier try of the same batch may have been, or somebody held the
+/// row of the queue, or the MoM does not own it any more. Read in a statement of its own, so that it sees what was
+/// committed meanwhile.
 ///
-/// That row may have become visible by a restart of the server, before it reached a synchronous standby. The message
-/// to nobody makes this statement one that writes, so that its commit waits for the standby to have all before it.
-async fn committed_earlier(
+/// The row of an earlier try may have become visible by a restart of the server, before it reached a synchronous
+/// standby. The message to nobody makes this statement one that writes, so that its commit waits for the standby to have
+/// all before it.
+async fn fates(
     connection: &mut PgConnection,
+    mom_id: Uuid,
     batches: &[NewBatch<'_>],
-) -> Result<Vec<Uuid>> {
+) -> Result<Vec<(Uuid, Appended)>> {
     let first_id = |batch: &NewBatch<'_>| batch.messages[0].id;
-    let committed = sqlx::query_scalar!(
+    let rows = sqlx::query!(
         r#"
-        select m.queue_id
-        from unnest($1::uuid[], $2::bigint[], $3::uuid[]) as b (queue_id, first_seq, first_id)
-        join message_batch m on m.queue_id = b.queue_id and m.first_seq = b.first_seq and m.ids[1] = b.first_id
-        cross join lateral (select pg_logical_emit_message(true, 'rmom', '') where m.queue_id is not null) as barrier
+        select
+            b.queue_id as "queue_id!", m.queue_id is not null as "is_taken!",
+            coalesce(m.ids[1] = b.first_id, false) as "is_ours!", q.id is not null as "is_owned!"
+        from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::uuid[]) as b (queue_id, epoch, first_seq, first_id)
+        left join message_batch m on m.queue_id = b.queue_id and m.first_seq = b.first_seq
+        left join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $5
+        left join lateral (select pg_logical_emit_message(true, 'rmom', '') where m.ids[1] = b.first_id) barrier on true
         "#,
         batches.iter().map(|batch| batch.queue_id).bind_iter() as _,
+        batches.iter().map(|batch| batch.epoch).bind_iter() as _,
         batches.iter().map(|batch| batch.first_seq).bind_iter() as _,
         batches.iter().map(first_id).bind_iter() as _,
+        mom_id,
     )
     .fetch_all(connection)
     .await?;
-    Ok(committed)
+    let fate = |is_ours: bool, is_taken: bool, is_owned: bool| {
+        if is_ours {
+            Appended::Committed
+        } else if is_owned && !is_taken {
+            Appended::Locked
+        } else {
+            // With the sequence taken by another batch, this MoM is not the only one, or behind: it has to begin anew.
+            Appended::Fenced
+        }
+    };
+    let fates = rows
+        .into_iter()
+        .map(|row| (row.queue_id, fate(row.is_ours, row.is_taken, row.is_owned)));
+    Ok(fates.collect())
 }

@@ -373,6 +373,43 @@ async fn a_takeover_waits_for_an_append_under_way_and_reports_a_lock_that_stays(
 }
 
 #[tokio::test]
+async fn an_append_passes_over_a_queue_whose_row_is_held_and_can_be_repeated() {
+    let database = Database::new().await;
+    let (mom, held) = database.queue("held").await;
+    let (_, free) = database.queue("free").await;
+    let hold = "begin; select from queue where label = 'held' for update; select pg_sleep(60)";
+    let (server, name) = (database.server, database.name.clone());
+    let holding = tokio::spawn(async move { server.psql(&name, hold).await });
+    let sleeps = "select count(*) from pg_stat_activity
+        where datname = current_database() and wait_event = 'PgSleep'";
+    wait_until("the row to be held", MINUTE, async || {
+        database.psql(sleeps).await == "1"
+    })
+    .await;
+    let (first, second) = (messages(&["one"]), messages(&["two"]));
+    let batches = [batch(&held, 1, &first), batch(&free, 1, &second)];
+    let mut appender = database.store.appender();
+    let fates = appender.append(mom, MINUTE, &batches).await.unwrap();
+    assert_eq!(fates, [Appended::Locked, Appended::Committed]);
+    let alone = appender.append(mom, MINUTE, &batches[..1]).await.unwrap();
+    assert_eq!(alone, [Appended::Locked]);
+    // One that is not owned any more is fenced, held or not.
+    let mut stale = batches[0];
+    stale.epoch += 1;
+    let fates = appender.append(mom, MINUTE, &[stale]).await.unwrap();
+    assert_eq!(fates, [Appended::Fenced]);
+    database
+        .psql(
+            "select pg_terminate_backend(pid) from pg_stat_activity
+            where datname = current_database() and query like '%pg_sleep(60)'",
+        )
+        .await;
+    holding.await.unwrap().unwrap_err();
+    let fates = appender.append(mom, MINUTE, &batches).await.unwrap();
+    assert_eq!(fates, [Appended::Committed; 2]);
+}
+
+#[tokio::test]
 async fn a_deleted_queue_takes_its_batches_along_also_that_of_an_append_under_way() {
     let database = Database::new().await;
     let (mom, queue) = database.queue("news").await;
