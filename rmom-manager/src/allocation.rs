@@ -39,56 +39,46 @@ impl Manager {
     pub async fn create_queue(&self, label: &str) -> Result<PlacedQueue, Error> {
         let store = self.database.store();
         let moms = self.database.answer(store.moms()).await?;
-        let mut up: Vec<Mom> = moms.into_iter().filter(|mom| mom.is_up).collect();
-        let placement = self.placing.choose(&mut up).ok_or(Error::NoMomUp)?;
-
-        let created = self
-            .database
-            .answer(store.create_queue(label, placement.mom.id))
-            .await;
-        let mut queue = match created {
-            Ok(queue) => queue,
-            Err(DatabaseError::Answered(storage::Error::AlreadyExists)) => {
-                return Err(Error::QueueExists(label.to_owned()));
-            }
-            Err(error) => return Err(error.into()),
-        };
-
-        let mut mom = &placement.mom;
-        let mut others = up.iter();
-        let mut hosted = self
-            .moms
-            .create_queue(&mom.address, label, queue.epoch)
-            .await;
-        while let Err(refusal) = hosted {
-            warn!("{refusal}; looking for another MoM to take the queue {label:?}");
-            let Some(next) = others.next() else {
-                // Nothing half-created stays behind. If this fails, the queue exists, and the control loop moves it to
-                // a MoM that comes up.
-                let deleted = store.delete_queue_at(queue.queue_id, queue.epoch);
-                return if self.database.answer(deleted).await? {
-                    Err(Error::NoMomUp)
-                } else {
-                    self.place(label).await
-                };
+        let mut up: Vec<Mom> = moms
+            .into_iter()
+            .filter(|mom| mom.is_up && !mom.draining)
+            .collect();
+        loop {
+            let placement = self.placing.choose(&mut up).ok_or(Error::NoMomUp)?;
+            let mom = &placement.mom;
+            let queue = match self
+                .database
+                .answer(store.create_queue(label, mom.id))
+                .await
+            {
+                Ok(queue) => queue,
+                Err(DatabaseError::Answered(storage::Error::AlreadyExists)) => {
+                    return Err(Error::QueueExists(label.to_owned()));
+                }
+                // The MoM was removed meanwhile.
+                Err(error) if error.is_not_found() => continue,
+                Err(error) => return Err(error.into()),
             };
-            let taken = store.take_over(queue.queue_id, queue.epoch, next.id);
-            match self.database.answer(taken).await? {
-                Some(takeover) => queue.epoch = takeover.epoch,
-                // The control loop was faster, here or in another manager.
-                None => return self.place(label).await,
-            }
-            mom = next;
-            hosted = self
+            let hosted = self
                 .moms
-                .rebuild_queue(&mom.address, label, queue.epoch)
+                .create_queue(&mom.address, label, queue.epoch)
                 .await;
+            let Err(refusal) = hosted else {
+                info!(label, mom = %mom.address, epoch = queue.epoch, "created a queue");
+                return Ok(PlacedQueue {
+                    label: label.to_owned(),
+                    mom: mom.address.clone(),
+                });
+            };
+            warn!("{refusal}; looking for another MoM to take the queue {label:?}");
+            // Not moved, which is for the leading manager to decide, but taken back, and created anew elsewhere. If
+            // this fails, the queue exists, and the control loop sees to it.
+            let taken_back = store.delete_queue_at(queue.queue_id, queue.epoch);
+            if !self.database.answer(taken_back).await? {
+                // The MoM did take it, and somebody uses it already; or the control loop was faster.
+                return self.place(label).await;
+            }
         }
-        info!(label, mom = %mom.address, epoch = queue.epoch, "created a queue");
-        Ok(PlacedQueue {
-            label: label.to_owned(),
-            mom: mom.address.clone(),
-        })
     }
 
     /// Where a queue is.
@@ -105,15 +95,15 @@ impl Manager {
 
     /// Deletes a queue with its channels and messages.
     pub async fn delete_queue(&self, label: &str) -> Result<(), Error> {
-        let queue = self.queue(label).await?;
         // As long as it has messages, which go with it.
-        self.database
+        let queue = self
+            .database
             .run(self.database.store().delete_queue(label))
             .await
             .map_err(|error| missing_queue(error, label))?;
         info!(label, "deleted a queue");
         if let Some((_, mom)) = queue.owner {
-            self.moms.queue_is_deleted(&mom, label).await;
+            self.moms.queue_is_deleted(&mom, label, queue.epoch).await;
         }
         Ok(())
     }
@@ -252,6 +242,7 @@ mod tests {
                 port: port as u16 + 1,
             },
             is_up: true,
+            draining: false,
             since: chrono::DateTime::UNIX_EPOCH,
             queues: *queues,
         };

@@ -2,7 +2,8 @@
 //!
 //! Each turn starts from nothing, so boot, failover, the return of a MoM and the repair of a creation that was cut
 //! short are all the same path. A turn comes at the end of each period and at once on a hint; what gave the hint does
-//! not matter. Two managers may take turns at the same time: each move is a compare-and-set on the queue's epoch.
+//! not matter. Only the manager that leads takes turns. Should another one lead since, what this one still does changes
+//! nothing: the database asks for the lease again with each decision.
 
 mod apply;
 mod decide;
@@ -11,6 +12,7 @@ mod gather;
 use std::convert::Infallible;
 use std::time::Duration;
 
+use storage::Lease;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{error, warn};
 
@@ -24,12 +26,23 @@ const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 /// How soon a turn is tried again that failed as a whole.
 const RETRY_PERIOD: Duration = Duration::from_secs(1);
 
-/// Takes turns for ever. May be dropped at any point: a turn that is cut off is completed by whoever takes the next one.
+/// Takes turns whenever this manager leads. May be dropped at any point: a turn that is cut off is completed by whoever
+/// takes the next one.
 pub async fn run(manager: &Manager, period: Duration) -> Infallible {
+    loop {
+        let lease = manager.leading.begin().await;
+        tokio::select! {
+            never = lead(manager, lease, period) => match never {},
+            () = manager.leading.end(lease) => {}
+        }
+    }
+}
+
+async fn lead(manager: &Manager, lease: Lease, period: Duration) -> Infallible {
     let mut was_waiting = false;
     loop {
         let began = Instant::now();
-        let pause = match turn(manager).await {
+        let pause = match turn(manager, lease).await {
             Ok(waits) => {
                 if waits && !was_waiting {
                     warn!("no MoM is up: queues stay where they are until one is");
@@ -52,10 +65,12 @@ pub async fn run(manager: &Manager, period: Duration) -> Infallible {
     }
 }
 
-/// One turn. Returns whether there are queues, but no MoM that could serve any.
-pub async fn turn(manager: &Manager) -> Result<bool, DatabaseError> {
-    let snapshot = gather::gather(manager).await?;
-    let actions = decide(&snapshot);
-    apply::apply(manager, &snapshot, actions).await;
+/// One turn under a lease. Returns whether there are queues, but no MoM that could serve any.
+pub async fn turn(manager: &Manager, lease: Lease) -> Result<bool, DatabaseError> {
+    let snapshot = gather::gather(manager, lease).await?;
+    if manager.leading.is_under(lease) {
+        let actions = decide(&snapshot);
+        apply::apply(manager, lease, &snapshot, actions).await;
+    }
     Ok(snapshot.waits_for_a_mom())
 }

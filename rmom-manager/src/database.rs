@@ -126,7 +126,8 @@ impl Database {
         self.store.close().await;
     }
 
-    async fn within<T>(
+    /// Work with a deadline of its own.
+    pub async fn within<T>(
         &self,
         deadline: Duration,
         work: impl Future<Output = storage::Result<T>>,

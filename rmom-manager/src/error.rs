@@ -23,6 +23,32 @@ pub enum Error {
     /// There is no such channel.
     #[error("there is no channel {0}; GET /channels lists those there are")]
     ChannelNotFound(Uuid),
+    /// There is no such MoM.
+    #[error("there is no MoM {0}; GET /moms lists those there are")]
+    MomNotFound(Uuid),
+    /// There is a MoM of that address already.
+    #[error("there is a MoM at {0} already; GET /moms lists those there are")]
+    MomExists(MomAddress),
+    /// A MoM still owns queues.
+    #[error(
+        "the MoM {0} owns queues; drain it first with POST /moms/{0}/drain, and remove it when GET /moms/{0} says that \
+         it has none"
+    )]
+    MomNotEmpty(Uuid),
+    /// Something in a path or a body is out of its range.
+    #[error("{field} is not legal; legal is {legal}")]
+    InvalidArgument {
+        /// What the client calls it.
+        field: &'static str,
+        /// What it may be.
+        legal: &'static str,
+    },
+    /// A body is not what the path needs.
+    #[error("the body cannot be understood: {0}")]
+    MalformedBody(String),
+    /// A body is too large to be read.
+    #[error("the body is larger than 1 MiB")]
+    BodyTooLarge,
     /// There is a queue of that label already.
     #[error(
         "there is a queue {0:?} already; labels are unique and upper case counts as lower case"
@@ -70,6 +96,12 @@ pub enum MomError {
         address: MomAddress,
         /// The external address of the one that answers.
         answering: String,
+    },
+    /// It has heard of a manager that leads under a later lease.
+    #[error("the MoM {address} knows that another manager leads")]
+    Outdated {
+        /// The MoM.
+        address: MomAddress,
     },
     /// It answered that it does not.
     #[error("the MoM {address} refused: {status}")]

@@ -3,14 +3,17 @@
 //! It offers the administration of queues and channels over REST ([`rest`]), places new queues on MoMs
 //! ([`allocation`]), and runs the control loop ([`control`]) that finds out which MoMs are up and moves the queues of
 //! those that are not. It holds no state of its own: what it decides it writes to the database, where every other
-//! manager and every MoM reads it. It is not on the way of messages.
+//! manager and every MoM reads it. Of several managers all answer requests and one leads ([`leading`]): it alone runs
+//! the control loop. None is on the way of messages.
 
 pub mod allocation;
 pub mod control;
 pub mod database;
 pub mod error;
 pub mod health;
+pub mod leading;
 pub mod moms;
+pub mod operations;
 pub mod rest;
 pub mod server;
 pub mod settings;
@@ -38,6 +41,8 @@ pub struct Manager {
     pub moms: Moms,
     /// Wakes the control loop before its time. It carries no information: the loop looks for itself.
     pub hint: Arc<Notify>,
+    /// Whether this manager decides, or another one does.
+    pub leading: leading::Leading,
     placing: allocation::Placing,
 }
 
@@ -49,6 +54,7 @@ impl Manager {
             database: Database::open(&settings.database),
             moms: Moms::new(settings.probe, Arc::clone(&hint)),
             hint,
+            leading: leading::Leading::new(settings.lease),
             placing: allocation::Placing::default(),
         }
     }

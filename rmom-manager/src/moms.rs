@@ -7,7 +7,7 @@ use std::time::Duration;
 use protos::message_stream_client::MessageStreamClient;
 use protos::{
     CreateQueueRequest, DeleteChannelRequest, DeleteQueueRequest, HeartbeatRequest,
-    RebuildQueueRequest,
+    RebuildQueueRequest, ReleaseQueueRequest, codes,
 };
 use storage::MomAddress;
 use tokio::sync::Notify;
@@ -51,14 +51,16 @@ impl Moms {
     }
 
     /// Asks a MoM whether it is alive and what it hosts, again after a failure until the deadline of the probe.
-    pub async fn probe(&self, mom: &MomAddress) -> Result<Hosted, MomError> {
+    ///
+    /// By the epoch of the lease it hears who leads.
+    pub async fn probe(&self, mom: &MomAddress, lease_epoch: i64) -> Result<Hosted, MomError> {
         let end = Instant::now() + self.probe.deadline;
         let mut retries = 0..self.probe.max_retries;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let heartbeat = HeartbeatRequest {
                 with_queues: true,
-                ..Default::default()
+                lease_epoch,
             };
             let answer = self.call(mom, left, heartbeat, |mut client, request| async move {
                 client.get_heartbeat(request).await
@@ -77,6 +79,7 @@ impl Moms {
                         .map(|queue| (queue.queue_label, queue.epoch))
                         .collect());
                 }
+                Err(error @ MomError::Outdated { .. }) => return Err(error),
                 Err(error) if retries.next().is_none() => return Err(error),
                 Err(error) if Instant::now() + self.probe.retry_delay >= end => return Err(error),
                 Err(_) => sleep(self.probe.retry_delay).await,
@@ -113,11 +116,12 @@ impl Moms {
         mom: &MomAddress,
         label: &str,
         epoch: i64,
+        lease_epoch: i64,
     ) -> Result<(), MomError> {
         let request = RebuildQueueRequest {
             queue_label: label.to_owned(),
             epoch,
-            ..Default::default()
+            lease_epoch,
         };
         let answer = self.call(
             mom,
@@ -128,11 +132,37 @@ impl Moms {
         answer.await.map(drop)
     }
 
-    /// Tells a MoM that a queue is deleted. It would find out by itself, so a failure is of no interest.
-    pub async fn queue_is_deleted(&self, mom: &MomAddress, label: &str) {
+    /// Tells a MoM that a queue has become `owner`'s, under this epoch. It would find out by itself, so a failure is of
+    /// no interest.
+    pub async fn release_queue(
+        &self,
+        mom: &MomAddress,
+        label: &str,
+        epoch: i64,
+        owner: &MomAddress,
+        lease_epoch: i64,
+    ) {
+        let request = ReleaseQueueRequest {
+            queue_label: label.to_owned(),
+            epoch,
+            lease_epoch,
+            owner: owner.to_string(),
+        };
+        let answer = self.call(
+            mom,
+            HINT_DEADLINE,
+            request,
+            |mut client, request| async move { client.release_queue(request).await },
+        );
+        let _ = answer.await;
+    }
+
+    /// Tells a MoM that a queue is deleted, which had this epoch. It would find out by itself, so a failure is of no
+    /// interest.
+    pub async fn queue_is_deleted(&self, mom: &MomAddress, label: &str, epoch: i64) {
         let request = DeleteQueueRequest {
             queue_label: label.to_owned(),
-            ..Default::default()
+            epoch,
         };
         let answer = self.call(
             mom,
@@ -155,6 +185,11 @@ impl Moms {
             |mut client, request| async move { client.delete_channel(request).await },
         );
         let _ = answer.await;
+    }
+
+    /// Forgets the connection to a MoM.
+    pub(crate) fn forget(&self, mom: &MomAddress) {
+        self.clients().remove(mom);
     }
 
     /// Forgets the connections to all MoMs but these.
@@ -187,6 +222,9 @@ impl Moms {
             Ok(Err(status)) if is_silence(&status) => {
                 Err(silent(format!("{}: {}", status.code(), status.message())))
             }
+            Ok(Err(status)) if has_code(&status, codes::STALE_MANAGER) => Err(MomError::Outdated {
+                address: mom.clone(),
+            }),
             Ok(Err(status)) => Err(MomError::Refused {
                 address: mom.clone(),
                 status: format!("{}: {}", status.code(), status.message()),
@@ -218,6 +256,11 @@ impl Moms {
     fn clients(&self) -> MutexGuard<'_, HashMap<MomAddress, Client>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn has_code(status: &Status, code: &str) -> bool {
+    let found = status.metadata().get(protos::CODE_METADATA);
+    found.is_some_and(|found| found.as_bytes() == code.as_bytes())
 }
 
 /// Whether a status stands for the lack of an answer: tonic makes one up when the transport fails.

@@ -6,17 +6,14 @@
 mod caller;
 mod catchers;
 mod channels;
+mod moms;
 mod params;
 mod problem;
 mod queues;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-use rocket::serde::json::Json;
 use rocket::{Build, Rocket, State, get, routes};
-use serde::Serialize;
-use uuid::Uuid;
 
 use crate::Manager;
 use crate::error::Error;
@@ -29,9 +26,10 @@ pub use problem::Problem;
 pub fn build(settings: &Settings, manager: Arc<Manager>) -> Rocket<Build> {
     rocket::custom(&settings.rocket)
         .manage(manager)
-        .mount("/", routes![status, moms])
+        .mount("/", routes![status])
         .mount("/", queues::routes())
         .mount("/", channels::routes())
+        .mount("/", moms::routes())
         .register("/", catchers::catchers())
 }
 
@@ -45,32 +43,6 @@ type Shared = State<Arc<Manager>>;
 #[get("/status")]
 fn status(_caller: Caller) -> &'static str {
     "Ok"
-}
-
-#[derive(Serialize)]
-struct Mom {
-    id: Uuid,
-    host: String,
-    port: u16,
-    is_up: bool,
-    since: DateTime<Utc>,
-    queues: i64,
-}
-
-/// The MoMs, in the order of their registration.
-#[get("/moms")]
-async fn moms(_caller: Caller, manager: &Shared) -> Answer<Json<Vec<Mom>>> {
-    let database = &manager.database;
-    let moms = database.answer(database.store().moms()).await?;
-    let moms = moms.into_iter().map(|mom| Mom {
-        id: mom.id,
-        host: mom.address.host,
-        port: mom.address.port,
-        is_up: mom.is_up,
-        since: mom.since,
-        queues: mom.queues,
-    });
-    Ok(Json(moms.collect()))
 }
 
 #[cfg(test)]

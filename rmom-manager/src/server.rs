@@ -1,6 +1,5 @@
 //! A manager from start to stop.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,17 +63,7 @@ pub async fn run(settings: &Settings) -> Result<(), Failure> {
     let end_of_requests = rocket.shutdown();
     let mut serving = std::pin::pin!(rocket.launch());
 
-    let mut tasks: JoinSet<Result<(), Failure>> = JoinSet::new();
-    tasks.spawn({
-        let (manager, stop, settings) = (Arc::clone(&manager), stop.clone(), settings.clone());
-        async move {
-            let work = background(&manager, &settings);
-            match stop.run_until_cancelled(work).await {
-                Some(Err(error)) => Err(Failure::Database(error)),
-                None => Ok(()),
-            }
-        }
-    });
+    let mut tasks = background(&manager, settings, &stop);
 
     let mut served = None;
     let outcome = tokio::select! {
@@ -112,14 +101,43 @@ pub async fn run(settings: &Settings) -> Result<(), Failure> {
     outcome
 }
 
-/// What the manager does without being asked: first the start, for as long as the database is away, then the control
-/// loop and the sweep for ever.
-async fn background(manager: &Manager, settings: &Settings) -> Result<Infallible, DatabaseError> {
-    start::bring_up(manager, &settings.moms).await?;
-    tokio::select! {
-        never = control::run(manager, settings.manager_cycle) => Ok(never),
-        never = sweep::run(manager, settings.message_sweep) => Ok(never),
-    }
+/// What the manager does without being asked: first the start, for as long as the database is away, then it keeps the
+/// lease, and whenever it has it, it runs the control loop and the sweep. Each is a task of its own, so that nothing
+/// holds the lease's renewal up.
+fn background(
+    manager: &Arc<Manager>,
+    settings: &Settings,
+    stop: &CancellationToken,
+) -> JoinSet<Result<(), Failure>> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn({
+        let (manager, moms, stop) = (Arc::clone(manager), settings.moms.clone(), stop.clone());
+        async move {
+            let start = start::bring_up(&manager, &moms);
+            if let Some(brought_up) = stop.run_until_cancelled(start).await {
+                brought_up.map_err(Failure::Database)?;
+                manager.leading.keep(&manager.database, &stop).await;
+            }
+            Ok(())
+        }
+    });
+    tasks.spawn({
+        let (manager, period, stop) = (Arc::clone(manager), settings.manager_cycle, stop.clone());
+        async move {
+            let work = control::run(&manager, period);
+            stop.run_until_cancelled(work).await;
+            Ok(())
+        }
+    });
+    tasks.spawn({
+        let (manager, period, stop) = (Arc::clone(manager), settings.message_sweep, stop.clone());
+        async move {
+            let work = sweep::run(&manager, period);
+            stop.run_until_cancelled(work).await;
+            Ok(())
+        }
+    });
+    tasks
 }
 
 /// Looking at the kind also keeps Rocket's error from panicking when it is dropped.

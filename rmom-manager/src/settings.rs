@@ -22,8 +22,9 @@ const DATABASE: &str = "databases.rmom_manager";
 const EXAMPLE_URL: &str = "postgresql://user:password@127.0.0.1:5432/rmom_manager";
 
 /// Keys at the top of a profile that are ours; `config` is what `ROCKET_CONFIG` reads as.
-const OWN_KEYS: [&str; 8] = [
+const OWN_KEYS: [&str; 9] = [
     "manager_cycle_secs",
+    "lease_secs",
     "life_probe_retry_delay_millis",
     "life_probe_max_retries",
     "life_probe_deadline_millis",
@@ -56,6 +57,8 @@ pub struct Settings {
     pub max_blocking: usize,
     /// The time between two turns of the control loop.
     pub manager_cycle: Duration,
+    /// How long a manager leads that does not renew its lease.
+    pub lease: Duration,
     /// How MoMs are probed and for how long a MoM may leave any call unanswered.
     pub probe: Probe,
     /// The time between two sweeps of expired messages.
@@ -157,7 +160,8 @@ impl Settings {
         let secs = |number: u64| Duration::from_secs(number);
         let workers = reader.number("workers", 1..=1024, rocket.workers as u64);
         let max_blocking = reader.number("max_blocking", 1..=65_536, rocket.max_blocking as u64);
-        let manager_cycle = secs(reader.number("manager_cycle_secs", 1..=3600, 5));
+        let manager_cycle = secs(reader.number("manager_cycle_secs", 1..=3600, 1));
+        let lease = secs(reader.number("lease_secs", 1..=60, 3));
         let message_sweep = secs(reader.number("message_sweep_secs", 1..=3600, 1));
         let probe = Probe {
             deadline: millis(reader.number("life_probe_deadline_millis", 10..=60_000, 1000)),
@@ -182,6 +186,7 @@ impl Settings {
             workers: workers as usize,
             max_blocking: max_blocking as usize,
             manager_cycle,
+            lease,
             probe,
             message_sweep,
             moms,
@@ -261,7 +266,7 @@ fn mom(reader: &mut Reader<'_>, key: &str, entry: &Value) -> Option<MomAddress> 
 }
 
 /// Whether a gRPC client can be pointed at it.
-fn is_host(text: &str) -> bool {
+pub(crate) fn is_host(text: &str) -> bool {
     let address = MomAddress {
         host: text.to_owned(),
         port: 1,

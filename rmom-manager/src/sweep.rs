@@ -10,11 +10,12 @@ use crate::Manager;
 /// Batches that one statement deletes at the most.
 const CHUNK: i64 = 256;
 
-/// Sweeps for ever: chunk after chunk while there is a full one, then after a pause again.
+/// Sweeps for as long as this manager leads: chunk after chunk while there is a full one, then after a pause again.
 ///
-/// Several managers may sweep at once: each skips what another has locked.
+/// Only to spare the work: several managers may sweep at once, each skips what another has locked.
 pub async fn run(manager: &Manager, period: Duration) -> Infallible {
     loop {
+        manager.leading.begin().await;
         while sweep(manager).await {
             tokio::task::yield_now().await;
         }

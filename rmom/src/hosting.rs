@@ -401,7 +401,7 @@ impl Hosting {
     pub async fn take_over(&self, label: &str) -> Result<(), Error> {
         let mom_id = self.mom_id().await?;
         let queue = self.look_up(label).await?;
-        let Some(takeover) = self.store.take_over(queue.id, queue.epoch, mom_id).await? else {
+        let Some(takeover) = self.store.seize(queue.id, queue.epoch, mom_id).await? else {
             return Err(Error::NotOwner {
                 label: queue.label,
                 owner: None,

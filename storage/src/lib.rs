@@ -6,6 +6,7 @@
 //!
 //! - [`moms`](Store::register_moms), [`queues`](Store::create_queue) and [`channels`](Store::create_channel) are
 //!   methods of [`Store`], which holds a bounded pool of connections.
+//! - A manager decides only under a [`Lease`], see [`Store::lead`].
 //! - [`Appender`] writes messages over a connection of its own, see [`Appender::append`].
 //! - [`Store::find_messages`] finds those that were pushed before.
 //! - [`Store::read_page`] reads messages back, [`Store::sweep_expired`] deletes those whose time is over.
@@ -19,10 +20,13 @@ mod channels;
 mod error;
 mod instances;
 mod known;
+mod lease;
 mod moms;
 mod packed;
 mod queues;
 mod read;
+mod requests;
+mod stalled;
 mod store;
 mod sweep;
 
@@ -31,10 +35,12 @@ pub use channels::Channel;
 pub use error::{Error, Result};
 pub use instances::{Claimed, Registration};
 pub use known::KeyedMessage;
+pub use lease::{Decision, Leadership, Lease};
 pub use moms::{Mom, MomAddress};
 pub use packed::PackedArray;
 pub use queues::{Ownership, Queue, Takeover};
 pub use read::{Page, StoredBatch};
+pub use requests::Rebalance;
 pub use store::{Connect, Store};
 pub use sweep::Swept;
 

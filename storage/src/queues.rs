@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
-use crate::moms::port;
-use crate::{Error, MomAddress, Result, Store};
+use crate::moms::{port, violates};
+use crate::{Decision, Error, Lease, MomAddress, Result, Store};
 
 /// A queue and its place, for those who look it up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,8 @@ pub struct Takeover {
 }
 
 impl Store {
-    /// Creates a queue that `mom_id` owns at epoch 1. [`Error::AlreadyExists`] if the label is taken.
+    /// Creates a queue that `mom_id` owns at epoch 1. [`Error::AlreadyExists`] if the label is taken,
+    /// [`Error::NotFound`] if there is no such MoM any more.
     pub async fn create_queue(&self, label: &str, mom_id: Uuid) -> Result<Ownership> {
         let queue_id = Uuid::now_v7();
         let created = sqlx::query_scalar!(
@@ -51,8 +52,11 @@ impl Store {
             mom_id
         )
         .fetch_optional(&self.pool)
-        .await?;
-        let epoch = created.ok_or(Error::AlreadyExists)?;
+        .await;
+        let epoch = match created {
+            Err(error) if violates(&error, "queue_mom_id_fkey") => return Err(Error::NotFound),
+            created => created?.ok_or(Error::AlreadyExists)?,
+        };
         Ok(Ownership {
             queue_id,
             label: label.to_owned(),
@@ -105,24 +109,33 @@ impl Store {
         })
     }
 
-    /// Deletes a queue with its channels and messages. [`Error::NotFound`] if there is none.
+    /// Deletes a queue with its channels and messages, and returns it as it was. [`Error::NotFound`] if there is none.
     ///
     /// Locks the queue row; appends under way end first, later ones are fenced.
-    pub async fn delete_queue(&self, label: &str) -> Result<()> {
-        let deleted = sqlx::query!("delete from queue where label = $1", label)
-            .execute(&self.pool)
-            .await?;
-        if deleted.rows_affected() == 0 {
-            Err(Error::NotFound)
-        } else {
-            Ok(())
-        }
+    pub async fn delete_queue(&self, label: &str) -> Result<Queue> {
+        let row = sqlx::query!(
+            r#"with deleted as (delete from queue where label = $1 returning id, label, epoch, mom_id)
+            select d.id, d.label, d.epoch, m.id as "mom_id?", m.host as "host?", m.port as "port?"
+            from deleted d left join mom m on m.id = d.mom_id"#,
+            label
+        )
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(Queue {
+            id: row.id,
+            label: row.label,
+            epoch: row.epoch,
+            owner: owner(row.mom_id, row.host, row.port),
+        })
     }
 
-    /// Takes back a creation that led to nothing: deletes the queue if it still is at this epoch. Locks the queue row.
+    /// Takes back a creation that led to nothing: deletes the queue if it still is at this epoch and nobody uses it yet.
+    /// Locks the queue row.
     pub async fn delete_queue_at(&self, queue_id: Uuid, epoch: i64) -> Result<bool> {
         let deleted = sqlx::query!(
-            "delete from queue where id = $1 and epoch = $2",
+            "delete from queue where id = $1 and epoch = $2
+                and not exists (select from message_batch where queue_id = $1)
+                and not exists (select from channel where queue_id = $1)",
             queue_id,
             epoch
         )
@@ -131,16 +144,66 @@ impl Store {
         Ok(deleted.rows_affected() > 0)
     }
 
-    /// Gives a queue to the MoM `to` under the next epoch, if it still is at `epoch`; `None` if somebody was faster.
+    /// Gives a queue to the MoM `to` under the next epoch, if it still is at `epoch`; `None` if somebody was faster,
+    /// or has removed that MoM. How managers move queues.
     ///
     /// Locks the queue row, and so waits for an append under way; once this has returned, no append under an older
-    /// epoch can commit. [`Error::Locked`] if a stalled session holds the row.
+    /// epoch can commit. A session that holds the row and is stalled is ended; [`Error::Locked`] if one holds it that
+    /// works. Then locks the lease for share; in this order, so that nobody who waits for a queue keeps the lease from
+    /// being renewed.
     pub async fn take_over(
         &self,
+        lease: &Lease,
         queue_id: Uuid,
         epoch: i64,
         to: Uuid,
-    ) -> Result<Option<Takeover>> {
+    ) -> Result<Decision<Option<Takeover>>> {
+        let lease = *lease;
+        let taken = self
+            .past_stalled(move |connection, patience| Box::pin(async move {
+                let taken = sqlx::query!(
+                    r#"with seen as materialized (
+                        select q.id from queue q, set_config('lock_timeout', $6, true)
+                        where q.id = $1 and q.epoch = $2
+                        for no key update of q
+                    ),
+                    proven as materialized (
+                        select seen.id from seen cross join lease l
+                        where l.name = 'manager' and l.holder = $4 and l.epoch = $5
+                            and l.expires_at > clock_timestamp()
+                        for share of l
+                    ),
+                    raised as (
+                        update queue q set mom_id = $3, epoch = q.epoch + 1 from proven where q.id = proven.id
+                        returning q.epoch
+                    )
+                    select
+                        exists (select from proven) or not exists (select from seen) as "is_leading!",
+                        (select epoch from raised) as epoch"#,
+                    queue_id,
+                    epoch,
+                    to,
+                    lease.holder,
+                    lease.epoch,
+                    patience
+                )
+                .fetch_one(connection)
+                .await;
+                match taken {
+                    Err(error) if violates(&error, "queue_mom_id_fkey") => Ok(None),
+                    taken => Ok(Some(taken?)),
+                }
+            }))
+            .await?;
+        let Some(taken) = taken else {
+            return Ok(Decision::Made(None));
+        };
+        let takeover = taken.epoch.map(|epoch| Takeover { queue_id, epoch });
+        Ok(Decision::new(taken.is_leading, takeover))
+    }
+
+    /// Gives a queue to the MoM `to` without a manager, as that MoM was told to: otherwise as [`Store::take_over`].
+    pub async fn seize(&self, queue_id: Uuid, epoch: i64, to: Uuid) -> Result<Option<Takeover>> {
         let raised = sqlx::query_scalar!(
             "update queue set mom_id = $3, epoch = epoch + 1 where id = $1 and epoch = $2 returning epoch",
             queue_id,

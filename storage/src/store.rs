@@ -91,7 +91,7 @@ impl Connect {
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) pool: PgPool,
-    options: PgConnectOptions,
+    pub(crate) options: PgConnectOptions,
     require_durable: bool,
 }
 

@@ -242,7 +242,7 @@ async fn the_same_batch_appended_again_is_recognised_and_not_written_twice() {
     // Also after the queue has moved: what was committed stays committed, what was not is fenced for good.
     database
         .store
-        .take_over(queue.queue_id, queue.epoch, mom)
+        .seize(queue.queue_id, queue.epoch, mom)
         .await
         .unwrap()
         .unwrap();
@@ -300,76 +300,6 @@ async fn nothing_is_appended_by_another_mom_under_another_epoch_or_to_a_deleted_
         .await
         .unwrap();
     assert_eq!(fates, [Appended::Fenced], "a sequence that is taken");
-}
-
-#[tokio::test]
-async fn a_takeover_succeeds_once_for_an_epoch() {
-    let database = Database::new().await;
-    let (_, queue) = database.queue("news").await;
-    database
-        .store
-        .register_moms(&[address("second", 2)])
-        .await
-        .unwrap();
-    let second = database
-        .store
-        .find_mom(&address("second", 2))
-        .await
-        .unwrap()
-        .unwrap();
-    let first_try = database
-        .store
-        .take_over(queue.queue_id, queue.epoch, second)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(first_try.epoch, queue.epoch + 1);
-    assert_eq!(
-        database
-            .store
-            .take_over(queue.queue_id, queue.epoch, second)
-            .await
-            .unwrap(),
-        None
-    );
-    let now = database.store.queue("news").await.unwrap();
-    assert_eq!(
-        (now.epoch, now.owner),
-        (queue.epoch + 1, Some((second, address("second", 2))))
-    );
-}
-
-#[tokio::test]
-async fn a_takeover_waits_for_an_append_under_way_and_reports_a_lock_that_stays() {
-    let database = Database::new().await;
-    let (mom, queue) = database.queue("news").await;
-    // A session that has proven its ownership and then stalls: it holds what an append holds.
-    let hold = "begin; select from queue for share; select pg_sleep(60)";
-    let (server, name) = (database.server, database.name.clone());
-    let stalled = tokio::spawn(async move { server.psql(&name, hold).await });
-    let locked = "select count(*) from pg_locks where relation = 'queue'::regclass and mode = 'RowShareLock' and granted";
-    wait_until("the stalled session holds its lock", MINUTE, async || {
-        database.psql(locked).await == "1"
-    })
-    .await;
-    let error = database
-        .store
-        .take_over(queue.queue_id, queue.epoch, mom)
-        .await
-        .unwrap_err();
-    assert!(matches!(error, Error::Locked(_)), "{error:?}");
-    database
-        .psql("select pg_terminate_backend(pid) from pg_stat_activity where query like 'begin%'")
-        .await;
-    stalled.await.unwrap().unwrap_err();
-    assert!(
-        database
-            .store
-            .take_over(queue.queue_id, queue.epoch, mom)
-            .await
-            .unwrap()
-            .is_some()
-    );
 }
 
 #[tokio::test]
@@ -633,11 +563,6 @@ async fn a_label_and_an_address_are_taken_once() {
             .map(|mom| (mom.address.port, mom.queues))
             .collect::<Vec<_>>(),
         [(1, 1), (2, 0)]
-    );
-    assert!(database.store.set_mom_up(mom, true).await.unwrap());
-    assert!(
-        !database.store.set_mom_up(mom, true).await.unwrap(),
-        "no news"
     );
 }
 

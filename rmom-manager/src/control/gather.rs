@@ -1,15 +1,19 @@
 //! What is: the rows, and what each MoM says of itself.
 
 use futures_util::future::join_all;
+use storage::Lease;
 use tracing::{info, warn};
 
 use super::{MomState, QueueState, Snapshot};
 use crate::Manager;
 use crate::database::DatabaseError;
+use crate::error::MomError;
 
 /// Reads the rows, then asks all MoMs at once. A MoM that does not answer costs its deadline and holds nobody up.
-pub(super) async fn gather(manager: &Manager) -> Result<Snapshot, DatabaseError> {
+pub(super) async fn gather(manager: &Manager, lease: Lease) -> Result<Snapshot, DatabaseError> {
     let database = &manager.database;
+    // Before the rest: what an operator did before asking for this, such as adding a MoM, is seen below.
+    let rebalances = database.run(database.store().rebalances()).await?;
     let moms = database.run(database.store().moms()).await?;
     let queues = database.run(database.store().queues()).await?;
     manager
@@ -17,8 +21,9 @@ pub(super) async fn gather(manager: &Manager) -> Result<Snapshot, DatabaseError>
         .retain(&moms.iter().map(|mom| &mom.address).collect());
 
     let probes = moms.into_iter().map(|mom| async move {
-        let answer = manager.moms.probe(&mom.address).await;
+        let answer = manager.moms.probe(&mom.address, lease.epoch).await;
         match &answer {
+            Err(MomError::Outdated { .. }) => manager.leading.is_lost(lease),
             Ok(_) if !mom.is_up => info!(mom = %mom.address, "the MoM is up"),
             Err(error) if mom.is_up => warn!(mom = %mom.address, "the MoM is down: {error}"),
             _ => {}
@@ -27,6 +32,7 @@ pub(super) async fn gather(manager: &Manager) -> Result<Snapshot, DatabaseError>
             id: mom.id,
             address: mom.address,
             was_up: mom.is_up,
+            draining: mom.draining,
             hosted: answer.ok(),
         }
     });
@@ -39,5 +45,6 @@ pub(super) async fn gather(manager: &Manager) -> Result<Snapshot, DatabaseError>
     Ok(Snapshot {
         moms: join_all(probes).await,
         queues: queues.collect(),
+        rebalances,
     })
 }

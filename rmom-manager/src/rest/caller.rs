@@ -4,7 +4,7 @@ use rocket::Request;
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 
-/// Bytes that a body may be announced with. No route reads one, but clients may send what they like.
+/// Bytes that a body may be announced with. Few routes read one, but clients may send what they like.
 const MAX_BODY: u64 = 1 << 20;
 
 /// Who asks. Every handler receives it, and a request that is refused for what it is, whatever it is for, is refused

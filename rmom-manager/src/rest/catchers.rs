@@ -48,10 +48,7 @@ fn bad_request(request: &Request<'_>) -> Problem {
 #[catch(default)]
 fn any(status: Status, _: &Request<'_>) -> Problem {
     let (code, detail) = match status.code {
-        413 => (
-            codes::BODY_TOO_LARGE,
-            "the body is larger than 1 MiB; send none, no path needs one",
-        ),
+        413 => (codes::BODY_TOO_LARGE, "the body is larger than 1 MiB"),
         405 => (codes::METHOD_NOT_ALLOWED, "the method is not possible here"),
         400..=499 => (
             codes::MALFORMED_REQUEST,

@@ -41,3 +41,18 @@ impl FromParam<'_> for ChannelId {
         Ok(Self(id.map_err(|_| Error::InvalidChannelId(shown()))?))
     }
 }
+
+/// The id of a MoM.
+pub(super) struct MomId(pub(super) Uuid);
+
+impl FromParam<'_> for MomId {
+    type Error = Error;
+
+    fn from_param(given: &str) -> Result<Self, Error> {
+        let id = Uuid::try_parse(given).map_err(|_| Error::InvalidArgument {
+            field: "the id of the MoM",
+            legal: "a UUID, as GET /moms shows it",
+        });
+        Ok(Self(id?))
+    }
+}

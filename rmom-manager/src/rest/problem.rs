@@ -66,6 +66,12 @@ impl From<&Error> for Problem {
             Error::InvalidChannelId(_) => (Status::BadRequest, codes::INVALID_CHANNEL_ID),
             Error::QueueNotFound(_) => (Status::NotFound, codes::QUEUE_NOT_FOUND),
             Error::ChannelNotFound(_) => (Status::NotFound, codes::CHANNEL_NOT_FOUND),
+            Error::MomNotFound(_) => (Status::NotFound, codes::MOM_NOT_FOUND),
+            Error::MomExists(_) => (Status::Conflict, codes::MOM_EXISTS),
+            Error::MomNotEmpty(_) => (Status::Conflict, codes::MOM_NOT_EMPTY),
+            Error::InvalidArgument { .. } => (Status::BadRequest, codes::INVALID_ARGUMENT),
+            Error::MalformedBody(_) => (Status::BadRequest, codes::MALFORMED_REQUEST),
+            Error::BodyTooLarge => (Status::PayloadTooLarge, codes::BODY_TOO_LARGE),
             Error::QueueExists(_) => (Status::Conflict, codes::QUEUE_EXISTS),
             Error::NoMomUp | Error::NoOwner(_) => (Status::ServiceUnavailable, codes::NO_MOM_UP),
             Error::Database(cause) if cause.is_outage() => {

@@ -6,6 +6,7 @@ use protos::codes;
 use rocket::http::{Header, Method};
 use rocket::local::asynchronous::{Client, LocalResponse};
 use rocket::serde::json::Value;
+use uuid::Uuid;
 
 use super::*;
 
@@ -128,12 +129,77 @@ async fn a_method_that_a_path_does_not_have_is_told_those_that_it_has() {
         (Method::Get, "/queues/a/channels/b", "PUT"),
         (Method::Options, "/channels/x", "DELETE, GET, HEAD"),
         (Method::Delete, "/status", "GET, HEAD"),
+        (Method::Put, "/moms", "GET, HEAD, POST"),
+        (Method::Get, "/rebalance", "POST"),
     ] {
         let response = client.req(method, path).dispatch().await;
         let allow = response.headers().get_one("Allow").map(str::to_owned);
         assert_eq!(allow.as_deref(), Some(allowed), "{method} {path}");
         problem(response, 405, codes::METHOD_NOT_ALLOWED).await;
     }
+}
+
+#[rocket::async_test]
+async fn a_mom_that_cannot_be_registered_is_told_what_is_wrong_with_it() {
+    let client = client().await;
+    for (body, code, part) in [
+        ("", codes::MALFORMED_REQUEST, "EOF"),
+        ("host=a&port=1", codes::MALFORMED_REQUEST, "line 1"),
+        ("{\"host\":\"a\",", codes::MALFORMED_REQUEST, "line 1"),
+        ("7", codes::INVALID_ARGUMENT, "\"host\""),
+        ("{\"port\":1}", codes::INVALID_ARGUMENT, "\"host\""),
+        (
+            "{\"host\":7,\"port\":1}",
+            codes::INVALID_ARGUMENT,
+            "\"host\"",
+        ),
+        (
+            "{\"host\":\"a b\",\"port\":1}",
+            codes::INVALID_ARGUMENT,
+            "\"host\"",
+        ),
+        (
+            "{\"host\":\"\",\"port\":1}",
+            codes::INVALID_ARGUMENT,
+            "\"host\"",
+        ),
+        ("{\"host\":\"a\"}", codes::INVALID_ARGUMENT, "\"port\""),
+        (
+            "{\"host\":\"a\",\"port\":0}",
+            codes::INVALID_ARGUMENT,
+            "\"port\"",
+        ),
+        (
+            "{\"host\":\"a\",\"port\":70000}",
+            codes::INVALID_ARGUMENT,
+            "\"port\"",
+        ),
+        (
+            "{\"host\":\"a\",\"port\":\"1\"}",
+            codes::INVALID_ARGUMENT,
+            "\"port\"",
+        ),
+    ] {
+        let response = client.post("/moms").body(body).dispatch().await;
+        let problem = problem(response, 400, code).await;
+        assert!(
+            problem["detail"].as_str().unwrap().contains(part),
+            "{body}: {problem}"
+        );
+    }
+    for (method, path) in [
+        (Method::Get, "/moms/7"),
+        (Method::Delete, "/moms/7"),
+        (Method::Post, "/moms/7/drain"),
+        (Method::Post, "/moms/7/undrain"),
+    ] {
+        let response = client.req(method, path).dispatch().await;
+        problem(response, 400, codes::INVALID_ARGUMENT).await;
+    }
+    // Not announced, and so found out while it is read.
+    let large = format!("[{}1]", "1,".repeat(1 << 20));
+    let response = client.post("/moms").body(large).dispatch().await;
+    problem(response, 413, codes::BODY_TOO_LARGE).await;
 }
 
 #[rocket::async_test]
@@ -159,6 +225,11 @@ async fn without_a_database_all_else_is_unavailable() {
         (Method::Get, format!("/channels/{id}")),
         (Method::Delete, format!("/channels/{id}")),
         (Method::Get, "/moms".to_owned()),
+        (Method::Get, format!("/moms/{id}")),
+        (Method::Delete, format!("/moms/{id}")),
+        (Method::Post, format!("/moms/{id}/drain")),
+        (Method::Post, format!("/moms/{id}/undrain")),
+        (Method::Post, "/rebalance".to_owned()),
     ] {
         let response = client.req(method, path.clone()).dispatch().await;
         assert!(

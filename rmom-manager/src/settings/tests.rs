@@ -44,7 +44,8 @@ fn the_url_alone_is_enough() {
         let settings = parse(URL, profile).unwrap();
         assert_eq!(settings.port, port);
         assert_eq!(settings.address.to_string(), "127.0.0.1");
-        assert_eq!(settings.manager_cycle, Duration::from_secs(5));
+        assert_eq!(settings.manager_cycle, Duration::from_secs(1));
+        assert_eq!(settings.lease, Duration::from_secs(3));
         assert_eq!(settings.message_sweep, Duration::from_secs(1));
         let probe = Probe {
             deadline: Duration::from_secs(1),
@@ -99,6 +100,7 @@ fn each_wrong_value_is_told_with_its_key_and_what_is_legal() {
             "life_probe_deadline_millis = 1",
             &["life_probe_deadline_millis", "is 1", "10 to"],
         ),
+        ("lease_secs = 0", &["lease_secs", "is 0", "1 to 60"]),
         ("message_sweep_secs = true", &["message_sweep_secs", "bool"]),
         ("workers = 0", &["workers", "is 0"]),
         ("max_blocking = 0", &["max_blocking", "is 0"]),
