@@ -27,8 +27,10 @@ pub(crate) fn start() {
         let target = event.target();
         // What Rocket's macros say in our modules has a target that ends like this.
         let is_rocket = target.starts_with("rocket") || target.ends_with("::_");
-        // Notices of the server, such as that a table is there already.
-        let is_notice = target.starts_with("sqlx::postgres::notice");
+        // Notices of the server, such as that a table is there already, and what the pool says of single connections: an
+        // outage is said once, by us.
+        let is_notice =
+            target.starts_with("sqlx::postgres::notice") || target.starts_with("sqlx_core::pool");
         (!is_rocket || wanted.contains(&"rocket")) && (!is_notice || wanted.contains(&"sqlx"))
     }));
     let lines = fmt::layer()

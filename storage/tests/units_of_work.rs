@@ -605,3 +605,38 @@ async fn a_database_that_is_not_durable_or_takes_no_writes_is_refused() {
         .unwrap_err();
     assert!(matches!(error, Error::Unavailable(_)), "{error}");
 }
+
+#[tokio::test]
+async fn a_pool_leaves_a_server_that_takes_no_writes_and_finds_it_when_it_does_again() {
+    // One of its own: the setting is the whole server's.
+    let server = Postgres::start_temporary().await.unwrap();
+    server.create_database("turns").await.unwrap();
+    let mut connect = Connect::from_url(&server.url("turns")).unwrap();
+    connect.acquire_timeout = Duration::from_secs(1);
+    connect.max_connections = 2;
+    let store = Store::open(&connect);
+    store.migrate().await.unwrap();
+    let turn = async |setting: &str| {
+        // Two calls, since it is one that may be in no transaction.
+        let set = format!("alter system set default_transaction_read_only = {setting}");
+        server.psql("turns", &set).await.unwrap();
+        server
+            .psql("turns", "select pg_reload_conf()")
+            .await
+            .unwrap();
+        let shown = "show default_transaction_read_only";
+        wait_until("the server to have turned", MINUTE, async || {
+            server.psql("turns", shown).await.unwrap() == setting
+        })
+        .await;
+    };
+    for round in 1..=2 {
+        store.register_moms(&[address("mom", round)]).await.unwrap();
+        turn("on").await;
+        // Reads as well: what a standby tells may be out of date.
+        let error = store.moms().await.unwrap_err();
+        assert!(matches!(error, Error::Unavailable(_)), "{error}");
+        turn("off").await;
+    }
+    assert_eq!(store.moms().await.unwrap().len(), 2);
+}
