@@ -158,6 +158,20 @@ impl Store {
         epoch: i64,
         to: Uuid,
     ) -> Result<Decision<Option<Takeover>>> {
+        #[cfg(feature = "chaos")]
+        if crate::chaos::is(crate::chaos::Mutant::TakeoverWithoutBump) {
+            let kept = sqlx::query_scalar(
+                "update queue set mom_id = $3 where id = $1 and epoch = $2 returning epoch",
+            )
+            .bind(queue_id)
+            .bind(epoch)
+            .bind(to)
+            .fetch_optional(&self.pool)
+            .await?;
+            return Ok(Decision::Made(
+                kept.map(|epoch| Takeover { queue_id, epoch }),
+            ));
+        }
         let lease = *lease;
         let taken = self
             .past_stalled(move |connection, patience| Box::pin(async move {
