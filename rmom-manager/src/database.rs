@@ -58,6 +58,7 @@ pub struct Database {
     deadline: Duration,
     long_deadline: Duration,
     outage: Mutex<Option<Outage>>,
+    answers_since: Mutex<Instant>,
 }
 
 #[derive(Debug)]
@@ -83,6 +84,7 @@ impl Database {
             deadline: connect.acquire_timeout + DEADLINE,
             long_deadline: connect.acquire_timeout + LONG_DEADLINE,
             outage: Mutex::new(None),
+            answers_since: Mutex::new(Instant::now()),
         }
     }
 
@@ -119,6 +121,11 @@ impl Database {
         work: impl Future<Output = storage::Result<T>>,
     ) -> Result<T, DatabaseError> {
         self.within(self.long_deadline, work).await
+    }
+
+    /// For how long each piece of work has had its answer, or there was none.
+    pub fn answers_for(&self) -> Duration {
+        self.answers_since().elapsed()
     }
 
     /// Closes the pool when connections in use are returned.
@@ -170,7 +177,13 @@ impl Database {
         if let Some(outage) = self.outage().take() {
             let seconds = outage.since.elapsed().as_secs();
             info!("the database is available again after {seconds} s");
+            *self.answers_since() = Instant::now();
         }
+    }
+
+    fn answers_since(&self) -> std::sync::MutexGuard<'_, Instant> {
+        let since = self.answers_since.lock();
+        since.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn outage(&self) -> std::sync::MutexGuard<'_, Option<Outage>> {

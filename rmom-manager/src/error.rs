@@ -1,5 +1,7 @@
 //! What a request can come to, apart from success: free of HTTP, which is added in [`rest`](crate::rest) at last.
 
+use std::time::Duration;
+
 use protos::names::InvalidName;
 use storage::MomAddress;
 use uuid::Uuid;
@@ -96,6 +98,14 @@ pub enum MomError {
         address: MomAddress,
         /// The external address of the one that answers.
         answering: String,
+    },
+    /// It is alive and cannot reach the database, which others can.
+    #[error("the MoM {address} has not heard from the database for {silence:?}")]
+    CutOff {
+        /// The MoM.
+        address: MomAddress,
+        /// For how long.
+        silence: Duration,
     },
     /// It has heard of a manager that leads under a later lease.
     #[error("the MoM {address} knows that another manager leads")]

@@ -53,7 +53,14 @@ impl Moms {
     /// Asks a MoM whether it is alive and what it hosts, again after a failure until the deadline of the probe.
     ///
     /// By the epoch of the lease it hears who leads.
-    pub async fn probe(&self, mom: &MomAddress, lease_epoch: i64) -> Result<Hosted, MomError> {
+    /// One that has not heard from the database for as long as `may_be_cut_off`, if it is given, counts as down: it can
+    /// commit nothing.
+    pub async fn probe(
+        &self,
+        mom: &MomAddress,
+        lease_epoch: i64,
+        may_be_cut_off: Option<Duration>,
+    ) -> Result<Hosted, MomError> {
         let end = Instant::now() + self.probe.deadline;
         let mut retries = 0..self.probe.max_retries;
         loop {
@@ -72,6 +79,13 @@ impl Moms {
                         return Err(MomError::Mistaken {
                             address: mom.clone(),
                             answering: format!("{}:{}", answer.host, answer.port),
+                        });
+                    }
+                    let silence = Duration::from_millis(answer.database_silent_millis);
+                    if may_be_cut_off.is_some_and(|limit| silence >= limit) {
+                        return Err(MomError::CutOff {
+                            address: mom.clone(),
+                            silence,
                         });
                     }
                     let hosted = answer.hosted.into_iter();
