@@ -145,3 +145,33 @@ async fn expired_messages_are_deleted_and_the_sequence_goes_on() {
     .await;
     assert_eq!(push(&cluster, 0, "news", "hello").await, 4);
 }
+
+#[tokio::test]
+async fn while_the_database_takes_no_writes_clients_are_told_and_afterwards_all_goes_on() {
+    let cluster = Cluster::start(1, 1).await.unwrap();
+    let rest = Rest::of(&cluster, 0);
+    rest.create("news").await;
+    for round in 1..=2 {
+        for (setting, status) in [("on", 503), ("off", 204)] {
+            let set = format!("alter system set default_transaction_read_only = {setting}");
+            cluster.psql(&set).await.unwrap();
+            cluster.psql("select pg_reload_conf()").await.unwrap();
+            if setting == "on" {
+                wait_until("writes to be refused", PATIENCE, async || {
+                    let answer = rest.ask(Method::POST, &format!("/queues/x{round}")).await;
+                    answer.status == 503 && answer.json["code"] == "database_unavailable"
+                })
+                .await;
+            }
+            let what = format!("a deletion to be answered with {status}");
+            wait_until(&what, PATIENCE, async || {
+                let queue = format!("/queues/round{round}");
+                rest.ask(Method::POST, &queue).await;
+                rest.ask(Method::DELETE, &queue).await.status == status
+            })
+            .await;
+        }
+        push(&cluster, 0, "news", "hello").await;
+    }
+    cluster.manager(0).ensure_running().unwrap();
+}

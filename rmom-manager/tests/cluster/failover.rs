@@ -4,28 +4,10 @@ use reqwest::Method;
 use serde_json::json;
 use testkit::{Cluster, Direction, wait_until};
 
-use crate::support::{PATIENCE, Rest, hosted, labels, messages, push, until_hosted};
+use crate::support::{PATIENCE, Rest, hosted, messages, push, queues_on_the_first, until_hosted};
 
 /// Longer than a test: what happens is not the doing of the period.
 const NO_PERIOD: (&str, &str) = ("manager_cycle_secs", "3600");
-
-/// Creates queues until the first MoM has `number` of them, and returns their labels.
-async fn queues_on_the_first(cluster: &Cluster, rest: &Rest, number: usize) -> Vec<String> {
-    let first = cluster.mom(0).port();
-    let mut here = Vec::new();
-    for label in labels(
-        "queue",
-        2 * number * rest.get("/moms").await.as_array().unwrap().len(),
-    ) {
-        if rest.create(&label).await["port"] == first {
-            here.push(label);
-        }
-        if here.len() == number {
-            return here;
-        }
-    }
-    panic!("the first MoM has {here:?} only");
-}
 
 #[tokio::test]
 async fn the_queues_of_a_mom_that_is_killed_move_with_their_channels_and_messages() {

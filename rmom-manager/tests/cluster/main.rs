@@ -2,6 +2,8 @@
 
 mod database;
 mod failover;
+mod leading;
+mod operations;
 mod process;
 mod rest;
 mod support;

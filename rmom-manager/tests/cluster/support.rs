@@ -213,3 +213,25 @@ pub(crate) fn labels(prefix: &str, number: usize) -> Vec<String> {
         .map(|index| format!("{prefix}{index}"))
         .collect()
 }
+
+/// Creates queues until the first MoM has `number` of them, and returns their labels.
+pub(crate) async fn queues_on_the_first(
+    cluster: &Cluster,
+    rest: &Rest,
+    number: usize,
+) -> Vec<String> {
+    let first = cluster.mom(0).port();
+    let mut here = Vec::new();
+    for label in labels(
+        "queue",
+        2 * number * rest.get("/moms").await.as_array().unwrap().len(),
+    ) {
+        if rest.create(&label).await["port"] == first {
+            here.push(label);
+        }
+        if here.len() == number {
+            return here;
+        }
+    }
+    panic!("the first MoM has {here:?} only");
+}
