@@ -39,10 +39,10 @@ pub async fn run(manager: &Manager, period: Duration) -> Infallible {
 }
 
 async fn lead(manager: &Manager, lease: Lease, period: Duration) -> Infallible {
-    let mut was_waiting = false;
+    let (mut was_waiting, mut is_urgent) = (false, false);
     loop {
         let began = Instant::now();
-        let pause = match turn(manager, lease).await {
+        let pause = match turn(manager, lease, is_urgent).await {
             Ok(waits) => {
                 if waits && !was_waiting {
                     warn!("no MoM is up: queues stay where they are until one is");
@@ -59,15 +59,18 @@ async fn lead(manager: &Manager, lease: Lease, period: Duration) -> Infallible {
             }
         };
         tokio::select! {
-            () = sleep(pause) => {}
-            () = manager.hint.notified() => sleep_until(began + SHORTEST_PERIOD).await,
+            () = sleep(pause) => is_urgent = false,
+            () = manager.hint.notified() => {
+                is_urgent = true;
+                sleep_until(began + SHORTEST_PERIOD).await;
+            }
         }
     }
 }
 
-/// One turn under a lease. Returns whether there are queues, but no MoM that could serve any.
-pub async fn turn(manager: &Manager, lease: Lease) -> Result<bool, DatabaseError> {
-    let snapshot = gather::gather(manager, lease).await?;
+/// One turn under a lease. One that `is_urgent` does not wait for MoMs that have been down. Returns whether there are queues, but no MoM that could serve any.
+pub async fn turn(manager: &Manager, lease: Lease, is_urgent: bool) -> Result<bool, DatabaseError> {
+    let snapshot = gather::gather(manager, lease, is_urgent).await?;
     if manager.leading.is_under(lease) {
         let actions = decide(&snapshot);
         apply::apply(manager, lease, &snapshot, actions).await;

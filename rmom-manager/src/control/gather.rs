@@ -1,21 +1,34 @@
 //! What is: the rows, and what each MoM says of itself.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use storage::Lease;
+use futures_util::future::{Either, join_all, select};
+use storage::{Lease, Mom};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::{MomState, QueueState, Snapshot};
 use crate::Manager;
 use crate::database::DatabaseError;
 use crate::error::MomError;
+use crate::moms::Hosted;
 
 /// For how long a MoM, which asks the database every second, may not hear from it while this manager does.
 const CUT_OFF: Duration = Duration::from_secs(5);
 
-/// Reads the rows, then asks all MoMs at once. A MoM that does not answer costs its deadline and holds nobody up.
-pub(super) async fn gather(manager: &Manager, lease: Lease) -> Result<Snapshot, DatabaseError> {
+/// How much longer than the others a MoM that was down may take in a turn that is urgent.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// Reads the rows, then asks all MoMs at once. A MoM that does not answer costs its deadline once. From then on it is
+/// down, and is not waited for in a turn that is urgent, or from when somebody hints that another is: else one MoM that
+/// is frozen would delay the failover of every other.
+pub(super) async fn gather(
+    manager: &Manager,
+    lease: Lease,
+    is_urgent: bool,
+) -> Result<Snapshot, DatabaseError> {
     let database = &manager.database;
     // Before the rest: what an operator did before asking for this, such as adding a MoM, is seen below.
     let rebalances = database.run(database.store().rebalances()).await?;
@@ -28,7 +41,7 @@ pub(super) async fn gather(manager: &Manager, lease: Lease) -> Result<Snapshot, 
     // Right after an outage for all, MoMs need a moment longer than this manager to find the database back.
     let all_had_time = database.answers_for() >= 2 * CUT_OFF;
     let may_be_cut_off = all_had_time.then_some(CUT_OFF);
-    let probes = moms.into_iter().map(|mom| async move {
+    let probe = async |place: usize, mom: &Mom| {
         let answer = manager
             .moms
             .probe(&mom.address, lease.epoch, may_be_cut_off)
@@ -39,13 +52,46 @@ pub(super) async fn gather(manager: &Manager, lease: Lease) -> Result<Snapshot, 
             Err(error) if mom.is_up => warn!(mom = %mom.address, "the MoM is down: {error}"),
             _ => {}
         }
-        MomState {
-            id: mom.id,
-            address: mom.address,
-            was_up: mom.is_up,
-            draining: mom.draining,
-            hosted: answer.ok(),
+        (place, answer.ok())
+    };
+    let enough = CancellationToken::new();
+    let (mut up, mut down) = (Vec::new(), Vec::new());
+    for (place, mom) in moms.iter().enumerate() {
+        if mom.is_up {
+            up.push(probe(place, mom));
+        } else {
+            down.push(enough.run_until_cancelled(probe(place, mom)));
         }
+    }
+    let (answers, returned) = match select(join_all(up), join_all(down)).await {
+        Either::Left((answers, mut returning)) => {
+            let hurry = async {
+                if is_urgent {
+                    sleep(MOMENT).await;
+                } else {
+                    manager.hint.notified().await;
+                    manager.hint.notify_one();
+                }
+            };
+            let returned = tokio::select! {
+                returned = &mut returning => returned,
+                () = hurry => {
+                    enough.cancel();
+                    returning.await
+                }
+            };
+            (answers, returned)
+        }
+        Either::Right((returned, answering)) => (answering.await, returned),
+    };
+    let answers = answers.into_iter().chain(returned.into_iter().flatten());
+    let mut hosted: HashMap<usize, Option<Hosted>> = answers.collect();
+    let moms = moms.into_iter().enumerate().map(|(place, mom)| MomState {
+        id: mom.id,
+        address: mom.address,
+        was_up: mom.is_up,
+        draining: mom.draining,
+        hosted: hosted.remove(&place).flatten(),
     });
     let queues = queues.into_iter().map(|queue| QueueState {
         id: queue.id,
@@ -54,7 +100,7 @@ pub(super) async fn gather(manager: &Manager, lease: Lease) -> Result<Snapshot, 
         owner: queue.owner.map(|(owner, _)| owner),
     });
     Ok(Snapshot {
-        moms: join_all(probes).await,
+        moms: moms.collect(),
         queues: queues.collect(),
         rebalances,
     })

@@ -1,5 +1,7 @@
 //! Queues stay available whatever becomes of MoMs and managers.
 
+use std::time::Duration;
+
 use reqwest::Method;
 use serde_json::json;
 use testkit::{Cluster, Direction, wait_until};
@@ -87,6 +89,23 @@ async fn the_queues_of_a_mom_that_freezes_move_and_stay_when_it_goes_on() {
         messages(&cluster, index.unwrap(), &channel, 2).await,
         ["before", "after"]
     );
+}
+
+#[tokio::test]
+async fn a_mom_that_is_frozen_does_not_delay_the_failover_of_another() {
+    let cluster = Cluster::builder()
+        .moms(3)
+        .manager_setting("life_probe_deadline_millis", "10000");
+    let cluster = cluster.start().await.unwrap();
+    let rest = Rest::of(&cluster, 0);
+    let lost = queues_on_the_first(&cluster, &rest, 1).await;
+    cluster.mom(1).freeze().await.unwrap();
+    rest.until_mom(cluster.mom(1).port(), false).await;
+    cluster.mom(0).kill().await;
+    let moved = rest.until_all_on(&lost, cluster.mom(2).port());
+    tokio::time::timeout(Duration::from_secs(5), moved)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
