@@ -86,14 +86,13 @@ impl Store {
                 .await?)
             }))
             .await?;
-        Ok(match asked.epoch {
-            Some(epoch) => Leadership::Held(Lease { holder, epoch }),
-            // The row as it was before the statement; none: it was inserted by another one meanwhile.
-            None => {
-                let left = asked.left_secs.unwrap_or(0.0).clamp(0.0, length);
-                Leadership::Elsewhere(Duration::from_secs_f64(left))
-            }
-        })
+        let held = asked.epoch.map(|epoch| Lease { holder, epoch });
+        // The row as it was before the statement; none: it was inserted by another one meanwhile.
+        let left = asked.left_secs.unwrap_or(0.0).clamp(0.0, length);
+        Ok(held.map_or_else(
+            || Leadership::Elsewhere(Duration::from_secs_f64(left)),
+            Leadership::Held,
+        ))
     }
 
     /// Gives the lease back before its time, so that another process can have it at once. Locks its row.

@@ -195,7 +195,7 @@ async fn a_takeover_succeeds_once_for_an_epoch() {
     let lease = database.lease().await;
     let second = database.store.register_mom(&address(2)).await.unwrap().id;
     let (queue, epoch) = (database.queue.queue_id, database.queue.epoch);
-    let take_over = async || {
+    let try_it = async || {
         let taken = database.store.take_over(&lease, queue, epoch, second);
         taken.await.unwrap()
     };
@@ -203,8 +203,8 @@ async fn a_takeover_succeeds_once_for_an_epoch() {
         queue_id: queue,
         epoch: epoch + 1,
     };
-    assert_eq!(take_over().await, Decision::Made(Some(takeover)));
-    assert_eq!(take_over().await, Decision::Made(None));
+    assert_eq!(try_it().await, Decision::Made(Some(takeover)));
+    assert_eq!(try_it().await, Decision::Made(None));
     let now = database.store.queue("news").await.unwrap();
     assert_eq!(
         (now.epoch, now.owner),

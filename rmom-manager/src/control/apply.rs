@@ -183,7 +183,7 @@ impl Turn<'_> {
         let met = database.store().requests_are_met(&self.lease, requests);
         match database.run(met).await {
             Ok(Decision::Made(())) => {
-                info!("the queues are evenly spread, as an operator has asked")
+                info!("the queues are evenly spread, as an operator has asked");
             }
             Ok(Decision::LeaseEnded) => self.manager.leading.is_lost(self.lease),
             Err(error) => log_failure(&error, "cannot forget a request that was met"),

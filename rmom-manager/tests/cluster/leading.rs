@@ -105,7 +105,7 @@ async fn what_a_leader_was_about_to_do_when_it_froze_changes_nothing() {
 
     // Somebody works on the queues, so that it waits in the middle of moving them, and freezes there.
     let hold = "begin; select from queue for share; select pg_sleep(600)";
-    let held = async { cluster.psql(hold).await.unwrap_err() };
+    let working = async { cluster.psql(hold).await.unwrap_err() };
     let story = async {
         let sessions = async |condition: &str| {
             let sql = format!(
@@ -130,7 +130,7 @@ async fn what_a_leader_was_about_to_do_when_it_froze_changes_nothing() {
             .await
             .unwrap();
     };
-    tokio::join!(held, story);
+    tokio::join!(working, story);
 
     for label in &lost {
         let what = format!("{label} to leave the MoM that is dead");
