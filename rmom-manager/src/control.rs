@@ -68,7 +68,8 @@ async fn lead(manager: &Manager, lease: Lease, period: Duration) -> Infallible {
     }
 }
 
-/// One turn under a lease. One that `is_urgent` does not wait for MoMs that have been down. Returns whether there are queues, but no MoM that could serve any.
+/// One turn under a lease. One that `is_urgent` does not wait for MoMs that have been down. Returns whether there are
+/// queues, but no MoM that could serve any.
 pub async fn turn(manager: &Manager, lease: Lease, is_urgent: bool) -> Result<bool, DatabaseError> {
     let snapshot = gather::gather(manager, lease, is_urgent).await?;
     if manager.leading.is_under(lease) {

@@ -52,9 +52,8 @@ impl Moms {
 
     /// Asks a MoM whether it is alive and what it hosts, again after a failure until the deadline of the probe.
     ///
-    /// By the epoch of the lease it hears who leads.
-    /// One that has not heard from the database for as long as `may_be_cut_off`, if it is given, counts as down: it can
-    /// commit nothing.
+    /// By the epoch of the lease it hears who leads. One that has not heard from the database for as long as
+    /// `may_be_cut_off`, if that is given, counts as down: it can commit nothing.
     pub async fn probe(
         &self,
         mom: &MomAddress,

@@ -214,11 +214,11 @@ async fn a_lock_on_one_queue_delays_no_other_and_what_waited_is_committed_when_i
         client.create_queue(label).await.unwrap();
     }
     let holder = cluster.clone();
-    let hold = "begin; select from queue where label = 'held' for update; select pg_sleep(60)";
-    let holding = tokio::spawn(async move { holder.psql(hold).await });
-    let held = "select count(*) from pg_stat_activity where query like 'begin;%' and wait_event = 'PgSleep'";
+    let session = "begin; select from queue where label = 'held' for update; select pg_sleep(60)";
+    let holding = tokio::spawn(async move { holder.psql(session).await });
+    let sleeps = "select count(*) from pg_stat_activity where query like 'begin;%' and wait_event = 'PgSleep'";
     wait_until("the row to be held", DEADLINE, async || {
-        cluster.psql(held).await.unwrap() == "1"
+        cluster.psql(sleeps).await.unwrap() == "1"
     })
     .await;
 

@@ -159,17 +159,6 @@ impl Store {
         Ok(moms.collect())
     }
 
-    /// The row of the MoM with this external address, if a manager has registered it. Locks nothing.
-    pub async fn find_mom(&self, address: &MomAddress) -> Result<Option<Uuid>> {
-        Ok(sqlx::query_scalar!(
-            "select id from mom where host = $1 and port = $2",
-            address.host,
-            i32::from(address.port)
-        )
-        .fetch_optional(&self.pool)
-        .await?)
-    }
-
     /// Records that a MoM is up or down. Returns whether that is news. Locks the lease for share and the row of the MoM.
     pub async fn set_mom_up(
         &self,

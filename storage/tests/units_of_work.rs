@@ -57,7 +57,8 @@ impl Database {
             .register_moms(std::slice::from_ref(&address))
             .await
             .unwrap();
-        let mom = self.store.find_mom(&address).await.unwrap().unwrap();
+        let registration = self.store.registration(&address).await.unwrap();
+        let mom = registration.unwrap().mom_id;
         (mom, self.store.create_queue(label, mom).await.unwrap())
     }
 }
@@ -307,9 +308,9 @@ async fn an_append_passes_over_a_queue_whose_row_is_held_and_can_be_repeated() {
     let database = Database::new().await;
     let (mom, held) = database.queue("held").await;
     let (_, free) = database.queue("free").await;
-    let hold = "begin; select from queue where label = 'held' for update; select pg_sleep(60)";
+    let session = "begin; select from queue where label = 'held' for update; select pg_sleep(60)";
     let (server, name) = (database.server, database.name.clone());
-    let holding = tokio::spawn(async move { server.psql(&name, hold).await });
+    let holding = tokio::spawn(async move { server.psql(&name, session).await });
     let sleeps = "select count(*) from pg_stat_activity
         where datname = current_database() and wait_event = 'PgSleep'";
     wait_until("the row to be held", MINUTE, async || {

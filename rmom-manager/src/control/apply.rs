@@ -32,10 +32,10 @@ pub(super) async fn apply(
             .iter()
             .map(|mom| (mom.id, &mom.address))
             .collect(),
-        up: snapshot
+        answering: snapshot
             .moms
             .iter()
-            .filter(|mom| mom.hosted.is_some())
+            .filter(|mom| mom.answers)
             .map(|mom| mom.id)
             .collect(),
         failing: Mutex::default(),
@@ -64,7 +64,7 @@ struct Turn<'a> {
     lease: Lease,
     addresses: HashMap<Uuid, &'a MomAddress>,
     /// MoMs that answered at the beginning.
-    up: HashSet<Uuid>,
+    answering: HashSet<Uuid>,
     /// MoMs that did not answer in this turn; they are left alone until the next one.
     failing: Mutex<HashSet<Uuid>>,
     /// Whether each move so far has been made, or has been found to be somebody else's doing.
@@ -125,7 +125,7 @@ impl Turn<'_> {
                     "moved a queue"
                 );
                 self.rebuild(&label, takeover.epoch, to).await;
-                if let Some(owner) = owner.filter(|owner| self.up.contains(owner)) {
+                if let Some(owner) = owner.filter(|owner| self.answering.contains(owner)) {
                     self.release(&label, takeover.epoch, owner, to).await;
                 }
             }
@@ -165,7 +165,7 @@ impl Turn<'_> {
         }
     }
 
-    /// The former owner would find out by itself within a second.
+    /// The former owner would find out by itself within a second, if it can reach the database.
     async fn release(&self, label: &str, epoch: i64, from: Uuid, to: Uuid) {
         if let (Some(from), Some(to)) = (self.addresses.get(&from), self.addresses.get(&to)) {
             let moms = &self.manager.moms;

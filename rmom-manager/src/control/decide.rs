@@ -31,8 +31,10 @@ pub struct MomState {
     pub was_up: bool,
     /// Whether its queues are to be elsewhere.
     pub draining: bool,
-    /// What it hosts, if it answered.
+    /// What it hosts, if it is up.
     pub hosted: Option<Hosted>,
+    /// Whether it answers, though it may be of no use: it can be told that its queues are elsewhere.
+    pub answers: bool,
 }
 
 /// A queue as its row tells.
@@ -88,7 +90,7 @@ impl Snapshot {
 
 /// What to do.
 ///
-/// - A MoM is up if it answered.
+/// - A MoM is up if it answered and is not cut off from the database.
 /// - A queue whose owner is not up, or that has none, moves to the MoM that has the fewest queues of those that are up
 ///   and not draining; of those that are up, if all are draining. If none is up it stays, so that its owner finds its own
 ///   queues when it comes back.

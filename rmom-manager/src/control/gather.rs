@@ -52,7 +52,8 @@ pub(super) async fn gather(
             Err(error) if mom.is_up => warn!(mom = %mom.address, "the MoM is down: {error}"),
             _ => {}
         }
-        (place, answer.ok())
+        let answers = matches!(answer, Ok(_) | Err(MomError::CutOff { .. }));
+        (place, (answer.ok(), answers))
     };
     let enough = CancellationToken::new();
     let (mut up, mut down) = (Vec::new(), Vec::new());
@@ -85,13 +86,17 @@ pub(super) async fn gather(
         Either::Right((returned, answering)) => (answering.await, returned),
     };
     let answers = answers.into_iter().chain(returned.into_iter().flatten());
-    let mut hosted: HashMap<usize, Option<Hosted>> = answers.collect();
-    let moms = moms.into_iter().enumerate().map(|(place, mom)| MomState {
-        id: mom.id,
-        address: mom.address,
-        was_up: mom.is_up,
-        draining: mom.draining,
-        hosted: hosted.remove(&place).flatten(),
+    let mut answers: HashMap<usize, (Option<Hosted>, bool)> = answers.collect();
+    let moms = moms.into_iter().enumerate().map(|(place, mom)| {
+        let (hosted, answers) = answers.remove(&place).unwrap_or_default();
+        MomState {
+            id: mom.id,
+            address: mom.address,
+            was_up: mom.is_up,
+            draining: mom.draining,
+            hosted,
+            answers,
+        }
     });
     let queues = queues.into_iter().map(|queue| QueueState {
         id: queue.id,

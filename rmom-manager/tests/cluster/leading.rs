@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use protos::SubscriptionRequest;
 use reqwest::Method;
 use serde_json::json;
 use testkit::{Cluster, Direction, wait_until};
 
-use crate::support::{PATIENCE, Rest, push, queues_on_the_first, until_hosted};
+use crate::support::{PATIENCE, Rest, mom, push, queues_on_the_first, until_hosted};
 
 /// The epoch of the lease, and which manager has it.
 async fn leader(cluster: &Cluster) -> (i64, usize) {
@@ -184,9 +185,23 @@ async fn a_mom_that_alone_cannot_reach_the_database_loses_its_queues() {
     let cluster = cluster.unwrap();
     let rest = Rest::of(&cluster, 0);
     let lost = queues_on_the_first(&cluster, &rest, 2).await;
+    let path = format!("/queues/{}/channels/__none__", lost[0]);
+    let channel = rest.ask(Method::PUT, &path).await.json["id"].clone();
+    let request = SubscriptionRequest {
+        channel_id: channel.as_str().unwrap().to_owned(),
+        after_seq: None,
+    };
+    let subscribed = mom(&cluster, 0).await.subscribe_to_channel(request).await;
+    let mut subscription = subscribed.unwrap().into_inner();
     cluster.mom_database_proxy(0).blackhole(Direction::Both);
     rest.until_all_on(&lost, cluster.mom(1).port()).await;
     push(&cluster, 1, &lost[0], "after").await;
+    // Its subscribers learn where the queue is, although it cannot look that up.
+    let end = tokio::time::timeout(PATIENCE, subscription.message()).await;
+    let end = end.expect("the subscription goes on").unwrap_err();
+    let owner = end.metadata().get(protos::OWNER_METADATA);
+    let elsewhere = format!("127.0.0.1:{}", cluster.mom(1).port());
+    assert_eq!(owner.expect("an owner"), elsewhere.as_str(), "{end:?}");
     cluster.mom_database_proxy(0).restore().await.unwrap();
     rest.until_mom(cluster.mom(0).port(), true).await;
     for label in &lost {

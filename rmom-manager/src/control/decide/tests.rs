@@ -22,6 +22,7 @@ fn mom(number: usize, was_up: bool, hosted: Option<&[(&str, i64)]>) -> MomState 
         },
         was_up,
         draining: false,
+        answers: hosted.is_some(),
         hosted: hosted.map(Iterator::collect),
     }
 }
