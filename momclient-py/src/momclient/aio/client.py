@@ -17,7 +17,8 @@ Self = TypeVar("Self", bound="MoMClient")
 class MoMClient:
     """A client of one cluster, by the address of its manager, or of its managers in the order to try them in.
 
-    `timeout` bounds each REST request to one manager, in seconds. What creates or deletes is sent once: when its
+    `timeout` bounds each REST request to one manager, in seconds. Of several managers, one that does not answer within
+    a second is passed over for the next where something is only read. What creates or deletes is sent once: when its
     answer is lost, OutcomeUnknown is raised. Labels and topics are 1 to 255 ASCII letters, digits, '.', '_', '-' or
     ':', and upper case is folded to lower case. A topic of None is no topic.
     """
