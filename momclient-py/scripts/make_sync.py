@@ -19,7 +19,6 @@ FORMS = (
 )
 
 WORDS = (
-    (r"from asyncio import Lock as AsyncLock", "from threading import Lock"),
     (r"from momclient\.aio import", "from momclient import"),
     (r"momclient\.aio\.", "momclient._sync."),
     (r"momclient\.aio\b", "momclient"),

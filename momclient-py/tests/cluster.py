@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,10 +27,11 @@ class Mom:
 
 
 class Cluster:
-    """The manager's address, and the faults that the control address can cause."""
+    """The managers' addresses, and the faults that the control address can cause."""
 
     def __init__(self) -> None:
-        self.manager = os.environ["RMOM_MANAGER"].split(",")[0]
+        self.managers = os.environ["RMOM_MANAGER"].split(",")
+        self.manager = self.managers[0]
         self.control = os.environ["RMOM_CONTROL"]
 
     def moms(self) -> list[Mom]:
@@ -53,9 +55,29 @@ class Cluster:
         """Let a frozen MoM go on."""
         self._ask("POST", f"/mom/{index}/thaw")
 
+    def terminate(self, index: int) -> None:
+        """End a MoM with SIGTERM, and wait until it has ended."""
+        self._ask("POST", f"/mom/{index}/terminate")
+
     def restart(self, index: int) -> None:
-        """Start a killed MoM again."""
+        """Start a MoM that has ended again."""
         self._ask("POST", f"/mom/{index}/restart")
+
+    @contextmanager
+    def with_a_frozen_manager(self) -> Iterator[tuple[str, str]]:
+        """Have one manager frozen meanwhile; yield its address and that of one that is well.
+
+        In a cluster of a single manager the frozen one is a socket where nobody accepts: clients see no difference.
+        """
+        if len(self.managers) > 1:
+            self._ask("POST", "/manager/0/freeze")
+            try:
+                yield self.managers[0], self.managers[1]
+            finally:
+                self._ask("POST", "/manager/0/thaw")
+        else:
+            with socket.create_server(("127.0.0.1", 0)) as silent:
+                yield f"http://127.0.0.1:{silent.getsockname()[1]}", self.manager
 
     @contextmanager
     def without_managers(self) -> Iterator[None]:

@@ -10,8 +10,9 @@ from contextlib import suppress
 
 import pytest
 
-from momclient import MoMClient, QueueNotFound
+from momclient import MoMClient, QueueNotFound, _wire
 from tests.cluster import Cluster
+from tests.proxy import Detour
 
 
 def pytest_sessionstart() -> None:
@@ -19,7 +20,7 @@ def pytest_sessionstart() -> None:
         if not os.environ.get(name):
             pytest.exit(
                 f"{name} is not set. The tests run against a real cluster: run them by"
-                " `cargo run -p testkit --bin rmom-cluster -- --moms 2 --managers 1 --exec make -C momclient-py test`.",
+                " `cargo run -p testkit --bin rmom-cluster -- --moms 2 --managers 2 --exec make -C momclient-py test`.",
                 returncode=1,
             )
 
@@ -70,6 +71,15 @@ def faulty(cluster: Cluster) -> Iterator[Cluster]:
             cluster.thaw(mom.index)
         else:
             cluster.restart(mom.index)
+
+
+@pytest.fixture
+def detour(monkeypatch: pytest.MonkeyPatch) -> Iterator[Detour]:
+    """Proxies in front of the MoMs, for connections that are made after it has begun."""
+    detour = Detour()
+    monkeypatch.setattr(_wire, "target", detour.target)
+    yield detour
+    detour.close()
 
 
 @pytest.fixture

@@ -67,10 +67,12 @@ def test_a_mom_that_has_lost_a_queue_names_the_owner(owner: str | None, address:
     [
         (Status.INVALID_ARGUMENT, "invalid_topic", InvalidArgument),
         (Status.INVALID_ARGUMENT, "message_too_large", InvalidArgument),
+        (Status.INVALID_ARGUMENT, "id_conflict", InvalidArgument),
         (Status.OUT_OF_RANGE, None, InvalidArgument),
         (Status.NOT_FOUND, "queue_not_found", QueueNotFound),
         (Status.FAILED_PRECONDITION, "not_owner", Unavailable),
         (Status.FAILED_PRECONDITION, "not_registered", Unavailable),
+        (Status.FAILED_PRECONDITION, "pusher_not_open", Unavailable),
         (Status.RESOURCE_EXHAUSTED, "overloaded", Overloaded),
         (Status.UNAVAILABLE, "database_unavailable", Unavailable),
         (Status.UNAVAILABLE, "stopping", Unavailable),
@@ -96,6 +98,51 @@ def test_a_push_fails_with(status: Status, code: str | None, kind: type[MoMError
 def test_a_push_that_never_left_is_known_not_to_be_accepted() -> None:
     error = _wire.push_error(Failed(Status.UNAVAILABLE, None, "failed to connect to all addresses; last error: …"))
     assert type(error) is Unavailable
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (Status.INVALID_ARGUMENT, "invalid_label", InvalidArgument),
+        (Status.NOT_FOUND, "queue_not_found", QueueNotFound),
+        (Status.FAILED_PRECONDITION, "not_owner", Unavailable),
+        (Status.RESOURCE_EXHAUSTED, "overloaded", Overloaded),
+        (Status.UNAVAILABLE, "stopping", Unavailable),
+        (Status.UNAVAILABLE, "outcome_unknown", Unavailable),
+        (Status.DEADLINE_EXCEEDED, None, Unavailable),
+        (Status.UNIMPLEMENTED, None, ServerFault),
+    ],
+)
+def test_opening_a_pusher_fails_with(status: Status, code: str | None, kind: type[MoMError]) -> None:
+    error = _wire.open_error(Failed(status, code))
+    assert isinstance(error, kind)
+    assert not isinstance(error, OutcomeUnknown)
+    assert error.code == code
+
+
+def test_after_an_attempt_that_may_have_been_accepted_the_outcome_is_unknown() -> None:
+    unknown = OutcomeUnknown("no answer", code="outcome_unknown")
+    refusal = QueueNotFound("gone", code="queue_not_found")
+    assert _wire.after_unknown(refusal, None) is refusal
+    assert _wire.after_unknown(unknown, unknown) is unknown
+    error = _wire.after_unknown(refusal, unknown)
+    assert isinstance(error, OutcomeUnknown)
+    assert (error.code, error.detail) == ("outcome_unknown", "no answer; a later attempt: gone")
+    # This one says of the earlier attempt as well that it made no message.
+    conflict = InvalidArgument("another content", code="id_conflict")
+    assert _wire.after_unknown(conflict, unknown) is conflict
+
+
+def test_pauses_are_short_as_long_as_a_queue_may_take_to_move() -> None:
+    for _ in range(100):
+        backoff = _wire.Backoff()
+        pauses = [backoff.pause() for _ in range(14)]
+        assert 0.01 <= pauses[0] <= 0.02
+        assert all(pause <= 0.08 for pause in pauses[:12])
+        assert 0.4 <= sum(pauses[:12]) <= 0.9
+        assert all(0.5 <= pause <= 1.0 for pause in pauses[12:])
+        backoff.reset()
+        assert backoff.pause() <= 0.02
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import uuid
 import zipfile
 from pathlib import Path
 
@@ -59,6 +60,26 @@ def test_the_wheel_has_the_package_its_types_and_nothing_else(tmp_path: Path) ->
         if found.is_file() and "__pycache__" not in found.parts
     }
     assert "Requires-Python: >=3.10" in metadata
+
+
+async def test_a_push_that_is_cancelled_makes_one_message_at_the_most_and_holds_up_nothing(
+    manager: str, queue: str
+) -> None:
+    async with aio.MoMClient(manager) as client, client.pusher(queue, in_flight=4) as pusher:
+        await pusher.push("0")
+        for number in range(1, 21):
+            pushing = asyncio.ensure_future(pusher.push(str(number)))
+            # The cancellation meets a push that has just begun, one that is on its way, or its answer.
+            await asyncio.sleep(number / 5000)
+            pushing.cancel()
+            await asyncio.wait([pushing])
+        # Every turn and every number has been given back.
+        last = await pusher.push("last")
+        assert pusher._session.identities() == [(uuid.UUID(last.id).bytes[:12] + bytes(4), 22 + 1)]
+        async with client.subscriber(await client.create_channel(queue)) as subscriber:
+            texts = [message.text for message in await async_take(subscriber, last.seq)]
+    assert len(set(texts)) == len(texts)
+    assert {texts[0], texts[-1]} == {"0", "last"}
 
 
 async def test_a_read_that_is_cancelled_loses_nothing(manager: str, queue: str) -> None:

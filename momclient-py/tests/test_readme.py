@@ -58,12 +58,12 @@ def test_the_five_lines_of_the_project_work(news: str) -> None:
     out, err = start(code, news).communicate(timeout=SECONDS)
     assert err == ""
     receipt, text = out.splitlines()
-    assert re.fullmatch(r"Receipt\(id='[0-9a-f-]{36}', seq=1\)", receipt)
+    assert re.fullmatch(r"Receipt\(id='[0-9a-f-]{36}', seq=1, duplicate=False\)", receipt)
     assert text == "It rains."
 
 
 def test_the_examples_of_the_package_work_until_they_are_interrupted(news: str) -> None:
-    plain, asynchronous = examples(HERE / "README.md")
+    plain, asynchronous, repeated = examples(HERE / "README.md")
     for code, lines in ((plain, [r"[0-9a-f-]{36} 1", "1 weather Sunny."]), (asynchronous, ["1 weather Sunny."])):
         with start(code, news) as example, deadline(example):
             assert example.stdout is not None
@@ -73,3 +73,6 @@ def test_the_examples_of_the_package_work_until_they_are_interrupted(news: str) 
             out, err = example.communicate()
             assert out == ""
             assert err.rstrip().endswith("KeyboardInterrupt")
+    out, err = start(repeated, news).communicate(timeout=SECONDS)
+    assert err == ""
+    assert out.splitlines() == re.findall(r"# (False|True)$", repeated, re.MULTILINE) == ["False", "True"]

@@ -49,6 +49,33 @@ def together(calls: Sequence[Callable[[], T]]) -> list[T]:
         return list(pool.map(lambda call: call(), calls))
 
 
+async def async_during(calls: Sequence[Callable[[], Awaitable[T]]], fault: Callable[[], Awaitable[None]]) -> list[T]:
+    """Run the calls at the same time, and the fault beside them; return the calls' results in order."""
+    beside = asyncio.ensure_future(fault())
+    results = await async_together(calls)
+    await beside
+    return results
+
+
+def during(calls: Sequence[Callable[[], T]], fault: Callable[[], None]) -> list[T]:
+    """Run the calls at the same time, and the fault beside them; return the calls' results in order."""
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(fault)
+        results = together(calls)
+        beside.result()
+    return results
+
+
+async def async_apart(call: Callable[[], T]) -> T:
+    """Run a call that blocks where it holds up nothing else."""
+    return await asyncio.to_thread(call)
+
+
+def apart(call: Callable[[], T]) -> T:
+    """Run a call that blocks where it holds up nothing else: here every caller has a thread of its own."""
+    return call()
+
+
 async def async_failure(call: Callable[[], Awaitable[object]]) -> MoMError | None:
     """Return what the call fails with, or None."""
     try:

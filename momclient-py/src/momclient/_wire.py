@@ -60,6 +60,11 @@ _UNKNOWN = {
 # With these codes of its own a MoM that is not available says that it accepted nothing.
 _NOT_ACCEPTED = {"database_unavailable", "stopping"}
 
+PUSHER_NOT_OPEN = "pusher_not_open"
+"""The code by which a MoM says that it does not know the pusher (any more)."""
+
+_ID_CONFLICT = "id_conflict"
+
 # How gRPC words that a call never left, because there was no connection to send it on. Should the words change, such
 # a failure counts as unknown, which is the careful side.
 _NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed")
@@ -109,10 +114,18 @@ def content(given: bytes | str) -> bytes:
 
 def channel_id(text: str) -> str:
     """Return a channel id in its usual form, or raise InvalidArgument."""
-    try:
-        return str(uuid.UUID(text))
-    except (ValueError, AttributeError, TypeError):
-        raise errors.InvalidArgument(f"channel id {text!r} is not a UUID", code="invalid_channel_id") from None
+    found = _uuid(text)
+    if found is None:
+        raise errors.InvalidArgument(f"channel id {text!r} is not a UUID", code="invalid_channel_id")
+    return found
+
+
+def message_id(given: str | uuid.UUID) -> str:
+    """Return a message's id in its usual form, or raise InvalidArgument."""
+    found = str(given) if isinstance(given, uuid.UUID) else _uuid(given)
+    if found is None:
+        raise errors.InvalidArgument(f"message id {given!r} is not a UUID", code="invalid_argument")
+    return found
 
 
 def segment(name: str) -> str:
@@ -139,22 +152,30 @@ def target(host: str, port: int) -> str:
 
 
 class Backoff:
-    """Growing pauses with jitter, so that many clients of a MoM that died do not return in step."""
+    """Pauses between attempts: doubling, bounded and jittered, so that clients of one failure do not return in step.
 
-    def __init__(self, first: float = 0.05, limit: float = 2.0) -> None:
-        self._first = first
-        self._limit = limit
-        self._next = first
+    A queue moves within some hundred milliseconds after its MoM has died; pauses stay short for as long as that may
+    take, which is most of a second, and are long after it.
+    """
+
+    FIRST = 0.02
+    LONGEST_AT_FIRST = 0.08
+    SHORT_ONES = 12
+    LONGEST = 1.0
+
+    def __init__(self) -> None:
+        self._pauses = 0
 
     def pause(self) -> float:
         """Return the next pause in seconds: between half of the present step and all of it."""
-        step = self._next
-        self._next = min(self._limit, step * 2)
+        longest = self.LONGEST_AT_FIRST if self._pauses < self.SHORT_ONES else self.LONGEST
+        step = min(longest, self.FIRST * (1 << min(self._pauses, 10)))
+        self._pauses += 1
         return step * random.uniform(0.5, 1.0)
 
     def reset(self) -> None:
         """Begin again with the shortest pause."""
-        self._next = self._first
+        self._pauses = 0
 
 
 def push_error(error: grpc.RpcError) -> errors.MoMError:
@@ -167,8 +188,26 @@ def push_error(error: grpc.RpcError) -> errors.MoMError:
     if status is grpc.StatusCode.UNAVAILABLE and code in _NOT_ACCEPTED:
         return errors.Unavailable(detail, code=code)
     if status is grpc.StatusCode.UNAVAILABLE or (code is None and status in _UNKNOWN):
-        return errors.OutcomeUnknown(f"the MoM did not answer the push ({status.name}): {detail}", code=code)
+        return errors.OutcomeUnknown(f"the MoM did not answer ({status.name}): {detail}", code=code)
     return _refusal(status, detail, code, errors.QueueNotFound)
+
+
+def open_error(error: grpc.RpcError) -> errors.MoMError:
+    """Translate what opening a pusher failed with: whatever became of it, nothing was pushed."""
+    failure = push_error(error)
+    if isinstance(failure, errors.OutcomeUnknown):
+        return errors.Unavailable(failure.detail, code=failure.code)
+    return failure
+
+
+def after_unknown(error: errors.MoMError, unknown: errors.OutcomeUnknown | None) -> errors.MoMError:
+    """Return the error of a push that ends with `error`, after an attempt that may have been accepted if `unknown`.
+
+    What a later attempt was told says nothing of the earlier one, except that its id stands for another message.
+    """
+    if unknown is None or error is unknown or error.code == _ID_CONFLICT:
+        return error
+    return errors.OutcomeUnknown(f"{unknown.detail}; a later attempt: {error.detail}", code=unknown.code)
 
 
 def is_in_place(error: errors.MoMError) -> bool:
@@ -238,6 +277,13 @@ def _text(value: str | bytes) -> str:
 def _address(text: str) -> tuple[str, int] | None:
     host, _, port = text.rpartition(":")
     return (host.strip("[]"), int(port)) if host and port.isdecimal() else None
+
+
+def _uuid(text: str) -> str | None:
+    try:
+        return str(uuid.UUID(text))
+    except (ValueError, AttributeError, TypeError):
+        return None
 
 
 def _folded(what: str, name: str) -> str:

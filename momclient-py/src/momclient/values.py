@@ -50,3 +50,6 @@ class Receipt:
 
     id: str
     seq: int
+    duplicate: bool = False
+    """Whether it had been committed before: by an earlier push with the same id, or by an attempt of this push whose
+    answer was lost."""

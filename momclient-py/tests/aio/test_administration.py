@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import pytest
@@ -12,11 +13,13 @@ from momclient import (
     Closed,
     InvalidArgument,
     ManagerUnreachable,
+    OutcomeUnknown,
     QueueNotFound,
     ServerFault,
 )
 from momclient.aio import MoMClient
 from tests.cluster import Cluster
+from tests.waiting import async_take
 
 pytestmark = pytest.mark.anyio
 
@@ -150,6 +153,51 @@ async def test_managers_are_tried_in_order(manager: str, dead_url: str, queue: s
     async with MoMClient([dead_url, manager]) as client:
         assert queue in await client.list_queues()
         assert (await client.create_channel(queue)).topic is None
+
+
+async def test_a_frozen_manager_holds_up_one_look_up_for_a_second(cluster: Cluster, queue: str) -> None:
+    with cluster.with_a_frozen_manager() as (frozen, well):
+        async with MoMClient([frozen, well], timeout=60) as client:
+            began = time.monotonic()
+            assert queue in await client.list_queues()
+            assert 1 <= time.monotonic() - began < 10
+            # The one that has answered is asked first from now on, so that this is sent to it.
+            began = time.monotonic()
+            channel = await client.create_channel(queue)
+            assert await client.get_channel(channel.id) == channel
+            assert time.monotonic() - began < 1
+
+
+async def test_a_frozen_manager_holds_up_neither_pusher_nor_subscriber(cluster: Cluster, queue: str) -> None:
+    async with MoMClient(cluster.managers[-1]) as sound:
+        channel = await sound.create_channel(queue)
+    with cluster.with_a_frozen_manager() as (frozen, well):
+        async with (
+            MoMClient([frozen, well], timeout=60) as client,
+            client.pusher(queue) as pusher,
+            client.subscriber(channel.id) as subscriber,
+        ):
+            receipt = await pusher.push("content")
+            assert [message.id for message in await async_take(subscriber, 1)] == [receipt.id]
+
+
+async def test_what_changes_something_is_sent_to_one_manager_only(cluster: Cluster, label: str) -> None:
+    with cluster.with_a_frozen_manager() as (frozen, well):
+        async with MoMClient([frozen, well], timeout=1.5) as client:
+            with pytest.raises(OutcomeUnknown):
+                await client.create_queue(label)
+            assert label not in await client.list_queues()
+            # The next goes to the other one.
+            await client.create_queue(label)
+
+
+async def test_managers_that_are_slow_get_the_time_that_there_is(cluster: Cluster, queue: str) -> None:
+    with cluster.with_a_frozen_manager() as (frozen, _):
+        async with MoMClient([frozen, frozen], timeout=1.5) as client:
+            began = time.monotonic()
+            with pytest.raises(ManagerUnreachable, match=frozen):
+                await client.get_queue(queue)
+            assert time.monotonic() - began >= 2 * 1 + 2 * 1.5
 
 
 async def test_no_manager_at_all_is_said_with_the_addresses(dead_url: str) -> None:

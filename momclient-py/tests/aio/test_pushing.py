@@ -121,10 +121,10 @@ async def test_pushes_in_flight_are_bounded_and_none_is_sent_twice(manager: str,
 
 
 async def test_a_push_that_gets_no_turn_was_not_sent(faulty: Cluster, queue: str) -> None:
-    async with MoMClient(faulty.manager) as client, client.pusher(queue, retry_unknown=False, in_flight=1) as pusher:
+    async with MoMClient(faulty.manager) as client, client.pusher(queue, in_flight=1) as pusher:
         await pusher.push("before")
         faulty.freeze(faulty.hosting(await client.get_queue(queue)))
-        calls = [partial(async_failure, partial(pusher.push, "content", timeout=seconds)) for seconds in (2, 1)]
+        calls = [partial(async_failure, partial(pusher.push, "content", timeout=seconds)) for seconds in (1, 0.5)]
         unknown, overloaded = await async_together(calls)
         assert isinstance(unknown, OutcomeUnknown)
         assert isinstance(overloaded, Overloaded)

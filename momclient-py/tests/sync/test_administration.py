@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import pytest
@@ -15,10 +16,12 @@ from momclient import (
     InvalidArgument,
     ManagerUnreachable,
     MoMClient,
+    OutcomeUnknown,
     QueueNotFound,
     ServerFault,
 )
 from tests.cluster import Cluster
+from tests.waiting import take
 
 pytestmark = pytest.mark.anyio
 
@@ -152,6 +155,51 @@ def test_managers_are_tried_in_order(manager: str, dead_url: str, queue: str) ->
     with MoMClient([dead_url, manager]) as client:
         assert queue in client.list_queues()
         assert (client.create_channel(queue)).topic is None
+
+
+def test_a_frozen_manager_holds_up_one_look_up_for_a_second(cluster: Cluster, queue: str) -> None:
+    with cluster.with_a_frozen_manager() as (frozen, well):
+        with MoMClient([frozen, well], timeout=60) as client:
+            began = time.monotonic()
+            assert queue in client.list_queues()
+            assert 1 <= time.monotonic() - began < 10
+            # The one that has answered is asked first from now on, so that this is sent to it.
+            began = time.monotonic()
+            channel = client.create_channel(queue)
+            assert client.get_channel(channel.id) == channel
+            assert time.monotonic() - began < 1
+
+
+def test_a_frozen_manager_holds_up_neither_pusher_nor_subscriber(cluster: Cluster, queue: str) -> None:
+    with MoMClient(cluster.managers[-1]) as sound:
+        channel = sound.create_channel(queue)
+    with cluster.with_a_frozen_manager() as (frozen, well):
+        with (
+            MoMClient([frozen, well], timeout=60) as client,
+            client.pusher(queue) as pusher,
+            client.subscriber(channel.id) as subscriber,
+        ):
+            receipt = pusher.push("content")
+            assert [message.id for message in take(subscriber, 1)] == [receipt.id]
+
+
+def test_what_changes_something_is_sent_to_one_manager_only(cluster: Cluster, label: str) -> None:
+    with cluster.with_a_frozen_manager() as (frozen, well):
+        with MoMClient([frozen, well], timeout=1.5) as client:
+            with pytest.raises(OutcomeUnknown):
+                client.create_queue(label)
+            assert label not in client.list_queues()
+            # The next goes to the other one.
+            client.create_queue(label)
+
+
+def test_managers_that_are_slow_get_the_time_that_there_is(cluster: Cluster, queue: str) -> None:
+    with cluster.with_a_frozen_manager() as (frozen, _):
+        with MoMClient([frozen, frozen], timeout=1.5) as client:
+            began = time.monotonic()
+            with pytest.raises(ManagerUnreachable, match=frozen):
+                client.get_queue(queue)
+            assert time.monotonic() - began >= 2 * 1 + 2 * 1.5
 
 
 def test_no_manager_at_all_is_said_with_the_addresses(dead_url: str) -> None:

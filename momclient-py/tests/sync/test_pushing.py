@@ -123,10 +123,10 @@ def test_pushes_in_flight_are_bounded_and_none_is_sent_twice(manager: str, queue
 
 
 def test_a_push_that_gets_no_turn_was_not_sent(faulty: Cluster, queue: str) -> None:
-    with MoMClient(faulty.manager) as client, client.pusher(queue, retry_unknown=False, in_flight=1) as pusher:
+    with MoMClient(faulty.manager) as client, client.pusher(queue, in_flight=1) as pusher:
         pusher.push("before")
         faulty.freeze(faulty.hosting(client.get_queue(queue)))
-        calls = [partial(failure, partial(pusher.push, "content", timeout=seconds)) for seconds in (2, 1)]
+        calls = [partial(failure, partial(pusher.push, "content", timeout=seconds)) for seconds in (1, 0.5)]
         unknown, overloaded = together(calls)
         assert isinstance(unknown, OutcomeUnknown)
         assert isinstance(overloaded, Overloaded)

@@ -27,22 +27,60 @@ class Message(_message.Message):
     def __init__(self, id: _Optional[str] = ..., content: _Optional[bytes] = ..., topic: _Optional[str] = ..., seq: _Optional[int] = ...) -> None: ...
 
 class Push(_message.Message):
-    __slots__ = ("content", "topic", "queue_label")
+    __slots__ = ("content", "topic", "queue_label", "origin", "id")
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
     content: bytes
     topic: str
     queue_label: str
-    def __init__(self, content: _Optional[bytes] = ..., topic: _Optional[str] = ..., queue_label: _Optional[str] = ...) -> None: ...
+    origin: Origin
+    id: str
+    def __init__(self, content: _Optional[bytes] = ..., topic: _Optional[str] = ..., queue_label: _Optional[str] = ..., origin: _Optional[_Union[Origin, _Mapping]] = ..., id: _Optional[str] = ...) -> None: ...
+
+class Origin(_message.Message):
+    __slots__ = ("pusher", "number", "settled", "term", "after_seq")
+    PUSHER_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQ_FIELD_NUMBER: _ClassVar[int]
+    pusher: bytes
+    number: int
+    settled: int
+    term: int
+    after_seq: int
+    def __init__(self, pusher: _Optional[bytes] = ..., number: _Optional[int] = ..., settled: _Optional[int] = ..., term: _Optional[int] = ..., after_seq: _Optional[int] = ...) -> None: ...
 
 class PushOkResponse(_message.Message):
-    __slots__ = ("id", "seq")
+    __slots__ = ("id", "seq", "duplicate")
     ID_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
     id: str
     seq: int
-    def __init__(self, id: _Optional[str] = ..., seq: _Optional[int] = ...) -> None: ...
+    duplicate: bool
+    def __init__(self, id: _Optional[str] = ..., seq: _Optional[int] = ..., duplicate: _Optional[bool] = ...) -> None: ...
+
+class OpenPusherRequest(_message.Message):
+    __slots__ = ("queue_label", "pusher", "settled")
+    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    PUSHER_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    queue_label: str
+    pusher: bytes
+    settled: int
+    def __init__(self, queue_label: _Optional[str] = ..., pusher: _Optional[bytes] = ..., settled: _Optional[int] = ...) -> None: ...
+
+class OpenPusherResponse(_message.Message):
+    __slots__ = ("term", "seq")
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    term: int
+    seq: int
+    def __init__(self, term: _Optional[int] = ..., seq: _Optional[int] = ...) -> None: ...
 
 class CreateQueueRequest(_message.Message):
     __slots__ = ("queue_label", "epoch")
@@ -57,16 +95,6 @@ class CreateQueueOkResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class DeleteQueueRequest(_message.Message):
-    __slots__ = ("queue_label",)
-    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
-    queue_label: str
-    def __init__(self, queue_label: _Optional[str] = ...) -> None: ...
-
-class DeleteQueueOkResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
-
-class RebuildQueueRequest(_message.Message):
     __slots__ = ("queue_label", "epoch")
     QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
@@ -74,7 +102,37 @@ class RebuildQueueRequest(_message.Message):
     epoch: int
     def __init__(self, queue_label: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
 
+class DeleteQueueOkResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RebuildQueueRequest(_message.Message):
+    __slots__ = ("queue_label", "epoch", "lease_epoch")
+    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    queue_label: str
+    epoch: int
+    lease_epoch: int
+    def __init__(self, queue_label: _Optional[str] = ..., epoch: _Optional[int] = ..., lease_epoch: _Optional[int] = ...) -> None: ...
+
 class RebuildQueueOkResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ReleaseQueueRequest(_message.Message):
+    __slots__ = ("queue_label", "epoch", "lease_epoch", "owner")
+    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
+    OWNER_FIELD_NUMBER: _ClassVar[int]
+    queue_label: str
+    epoch: int
+    lease_epoch: int
+    owner: str
+    def __init__(self, queue_label: _Optional[str] = ..., epoch: _Optional[int] = ..., lease_epoch: _Optional[int] = ..., owner: _Optional[str] = ...) -> None: ...
+
+class ReleaseQueueOkResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
@@ -103,20 +161,24 @@ class DeleteChannelOkResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("with_queues",)
+    __slots__ = ("with_queues", "lease_epoch")
     WITH_QUEUES_FIELD_NUMBER: _ClassVar[int]
+    LEASE_EPOCH_FIELD_NUMBER: _ClassVar[int]
     with_queues: bool
-    def __init__(self, with_queues: _Optional[bool] = ...) -> None: ...
+    lease_epoch: int
+    def __init__(self, with_queues: _Optional[bool] = ..., lease_epoch: _Optional[int] = ...) -> None: ...
 
 class HeartbeatOkResponse(_message.Message):
-    __slots__ = ("hosted", "host", "port")
+    __slots__ = ("hosted", "host", "port", "database_silent_millis")
     HOSTED_FIELD_NUMBER: _ClassVar[int]
     HOST_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
+    DATABASE_SILENT_MILLIS_FIELD_NUMBER: _ClassVar[int]
     hosted: _containers.RepeatedCompositeFieldContainer[HostedQueue]
     host: str
     port: int
-    def __init__(self, hosted: _Optional[_Iterable[_Union[HostedQueue, _Mapping]]] = ..., host: _Optional[str] = ..., port: _Optional[int] = ...) -> None: ...
+    database_silent_millis: int
+    def __init__(self, hosted: _Optional[_Iterable[_Union[HostedQueue, _Mapping]]] = ..., host: _Optional[str] = ..., port: _Optional[int] = ..., database_silent_millis: _Optional[int] = ...) -> None: ...
 
 class HostedQueue(_message.Message):
     __slots__ = ("queue_label", "epoch")

@@ -1,10 +1,15 @@
 # Generated from src/momclient/aio/manager.py by scripts/make_sync.py: edit that one, then run `make sync`.
 
-"""REST calls to the managers, each of which answers everything: they are tried in order until one does."""
+"""REST calls to the managers, each of which answers everything: they are tried in order until one does.
+
+What only reads goes to the next manager as soon as one is silent for a second, since that one may be frozen. What
+changes something is sent to one manager only, unless it certainly did not get there.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -17,6 +22,9 @@ T = TypeVar("T")
 
 # A reverse proxy's way to say that the manager behind it is gone, and a manager's to say that its database is.
 _ELSEWHERE = (502, 503, 504)
+
+# How long one manager may take to answer before the next is asked.
+_PATIENCE_SECONDS = 1.0
 
 
 class Manager:
@@ -87,40 +95,74 @@ class Manager:
         path = f"/channels/{_wire.channel_id(channel_id)}"
         self._call("DELETE", path)
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        timeout: float | None = None,
-    ) -> httpx.Response:
+    def _call(self, method: str, path: str, *, timeout: float | None = None) -> httpx.Response:
+        """Ask until one manager answers. `timeout` bounds all of it, if given; each request has its own bound."""
         if self._http.is_closed:
             raise errors.Closed("the client is closed")
-        limit = self._timeout if timeout is None else min(timeout, self._timeout)
-        failures: list[str] = []
-        refusal: errors.MoMError | None = None
-        for index in [*range(self._first, len(self._urls)), *range(self._first)]:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        asking = _Asking()
+        count = len(self._urls)
+        order = [(self._first + turn) % count for turn in range(count)]
+        patience = _PATIENCE_SECONDS if method == "GET" and count > 1 else self._timeout
+        silent = self._ask_each(order, method, path, min(patience, self._timeout), deadline, asking)
+        if asking.response is None and silent and patience < self._timeout:
+            # Nobody has served it at once: those who only were slow get the time that there is.
+            self._ask_each(silent, method, path, self._timeout, deadline, asking)
+        return asking.outcome()
+
+    def _ask_each(
+        self, order: list[int], method: str, path: str, limit: float, deadline: float | None, asking: _Asking
+    ) -> list[int]:
+        """Ask until one manager answers, and return those that were silent for too long."""
+        silent: list[int] = []
+        for index in order:
             url = self._urls[index]
+            if deadline is not None:
+                limit = min(limit, deadline - time.monotonic())
+                if limit <= 0:
+                    asking.failures.append(f"{url}: there was no time left to ask it")
+                    continue
             try:
                 response = self._http.request(method, url + path, timeout=limit)
             except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-                failures.append(f"{url}: {_reason(error)}")
+                asking.failures.append(f"{url}: {_reason(error)}")
                 continue
             except httpx.TransportError as error:
                 if method != "GET":
+                    # Should it be asked for again, another one has better chances.
+                    self._first = (index + 1) % len(self._urls)
                     raise errors.OutcomeUnknown(f"{method} {url}{path} was sent, but {_reason(error)}") from error
-                failures.append(f"{url}: {_reason(error)}")
+                asking.failures.append(f"{url}: {_reason(error)}")
+                if isinstance(error, httpx.TimeoutException):
+                    silent.append(index)
                 continue
-            if response.is_success:
+            if response.is_success or method != "GET" or response.status_code not in _ELSEWHERE:
                 self._first = index
-                return response
-            refusal = _refusal(response)
-            if method != "GET" or response.status_code not in _ELSEWHERE:
-                self._first = index
-                raise refusal
-        if refusal is not None:
-            raise refusal
-        tried = "; ".join(failures)
+                asking.response = response
+                return silent
+            asking.refusal = _refusal(response)
+        return silent
+
+
+class _Asking:
+    """What came of asking one manager after another."""
+
+    def __init__(self) -> None:
+        # The answer that no other manager would change.
+        self.response: httpx.Response | None = None
+        # What a manager said that cannot serve at the moment.
+        self.refusal: errors.MoMError | None = None
+        self.failures: list[str] = []
+
+    def outcome(self) -> httpx.Response:
+        """Return the answer, or raise what there is instead."""
+        if self.response is not None:
+            if self.response.is_success:
+                return self.response
+            raise _refusal(self.response)
+        if self.refusal is not None:
+            raise self.refusal
+        tried = "; ".join(dict.fromkeys(self.failures))
         raise errors.ManagerUnreachable(f"no manager answered; is one running, and its address right? {tried}")
 
 

@@ -1,10 +1,14 @@
 # Generated from src/momclient/aio/pusher.py by scripts/make_sync.py: edit that one, then run `make sync`.
 
-"""Pushing: find the MoM, push, and find it again when the queue has moved."""
+"""Pushing: find the MoM, make the pusher known there, push, and find it again when the queue has moved.
+
+Each push bears its number in the session, so that a MoM knows it again however often it is tried.
+"""
 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from threading import Lock
 from types import TracebackType
@@ -15,6 +19,7 @@ import grpc
 from momclient import _wire, errors
 from momclient._links import Flag, Turns
 from momclient._proto import messages_pb2
+from momclient._session import Session, Ticket
 from momclient._sync.manager import Manager
 from momclient.values import MoMInfo, Receipt
 
@@ -22,6 +27,16 @@ Self = TypeVar("Self", bound="Pusher")
 
 # An attempt that is repeated with less time than this would most likely only make the outcome unknown.
 _LEAST_SECONDS = 0.1
+
+# For how long a push with an id of the caller's own is tried. MoMs know it again for two minutes, unless they are
+# configured otherwise.
+_LONGEST_WITH_ID_SECONDS = 60.0
+
+# How often a push looks whether the oldest one has its answer, while that is a quarter of a million pushes behind.
+_WINDOW_SECONDS = 0.1
+
+# How many MoMs in a row may say where to go on, before a manager is asked.
+_MOST_HOPS = 3
 
 
 class _Link:
@@ -32,7 +47,16 @@ class _Link:
         # How many pushes are on it: a link that has been replaced is closed by the last of them, so that the failure
         # of one push does not tear down others that would still be answered.
         self.pushes = 0
+        # At which term the MoM knows each identity of the session.
+        self.terms: dict[bytes, int] = {}
+        # A sequence that the queue is known to have reached; lower than the truth is as right, only slower.
+        self.reached = 0
         self.channel = grpc.insecure_channel(_wire.target(mom.host, mom.port), options=_wire.GRPC_OPTIONS)
+        self.open = self.channel.unary_unary(
+            "/messages.MessageStream/OpenPusher",
+            request_serializer=messages_pb2.OpenPusherRequest.SerializeToString,
+            response_deserializer=messages_pb2.OpenPusherResponse.FromString,
+        )
         self.push = self.channel.unary_unary(
             "/messages.MessageStream/PushToQueue",
             request_serializer=messages_pb2.Push.SerializeToString,
@@ -48,7 +72,6 @@ class Pusher:
         manager: Manager,
         queue: str,
         *,
-        retry_unknown: bool,
         attempt_timeout: float,
         in_flight: int,
         forget: Callable[[Pusher], None],
@@ -57,17 +80,23 @@ class Pusher:
             raise errors.InvalidArgument(f"in_flight {in_flight} is not legal: use 1 or more", code="invalid_argument")
         self._manager = manager
         self._queue = _wire.label(queue)
-        self._retry_unknown = retry_unknown
         self._attempt_timeout = attempt_timeout
         self._in_flight = in_flight
         self._turns = Turns(in_flight)
         self._forget = forget
         self._closed = Flag()
+        self._session = Session()
+        # Held for moments only, never across a call: it guards the link, who is on it, and where to go next.
         self._lock = Lock()
         self._link: _Link | None = None
-        self._known: MoMInfo | None = None
-        # Where the queue is now, as the MoM said that had it before.
+        # Where the queue is now, as the MoM said that had it before, and how many of them have said so in a row.
         self._moved_to: MoMInfo | None = None
+        self._hops = 0
+        # Held by the one push that looks the queue up for all. The rest is written only by that one.
+        self._turn_to_look = Turns(1)
+        self._looks = 0
+        self._failed_look: errors.Unavailable | None = None
+        self._known: MoMInfo | None = None
 
     def __enter__(self: Self) -> Self:
         return self
@@ -88,20 +117,37 @@ class Pusher:
         link = self._link
         return None if link is None else link.mom
 
-    def push(self, content: bytes | str, topic: str | None = None, *, timeout: float = 10.0) -> Receipt:
+    def push(
+        self,
+        content: bytes | str,
+        topic: str | None = None,
+        *,
+        id: str | uuid.UUID | None = None,  # noqa: A002 -- it is the `id` of the message and of the receipt
+        timeout: float = 10.0,
+    ) -> Receipt:
         """Push one message and return what it was committed as. Text is sent as UTF-8.
 
-        For up to `timeout` seconds, whatever can pass is tried again: a queue that is moving, a MoM or manager that
-        is down, a MoM that has too much to do. An attempt that is not answered may have been committed all the same,
-        so trying it again can make a second message with another id; with `retry_unknown=False` it is not tried
-        again and OutcomeUnknown is raised.
+        For up to `timeout` seconds, whatever can pass is tried again: a connection that breaks, a queue that is
+        moving, a MoM or manager that is down, a MoM that has too much to do. However often it is tried, it makes one
+        message at the most.
 
-        Raises QueueNotFound and InvalidArgument at once, and when the time is up Overloaded, ManagerUnreachable,
-        Unavailable (the message was certainly not accepted) or OutcomeUnknown (some attempt may have been).
+        `id`, a UUID, is for a push that is to be repeated later, by another pusher or after a restart of the program:
+        pushed again within the window of the MoMs (`duplicate_window_secs`, two minutes by default) it makes no second
+        message, and the receipt is that of the first, with `duplicate` set. With another content or topic it is an
+        InvalidArgument with the code `id_conflict`. It is tried for 60 seconds at the most, well within the window.
+        An id costs the MoM memory for all of the window, so a push without is the cheaper one.
+
+        Raises QueueNotFound and InvalidArgument at once, and when the time is up Overloaded, ManagerUnreachable or
+        Unavailable: the message was not accepted, and will not be. OutcomeUnknown is raised instead of any of these
+        if some attempt may have been accepted and its answer was lost. The outcome of a push that is cancelled is
+        unknown as well.
         """
         request = messages_pb2.Push(
             content=_wire.content(content), topic=_wire.topic_out(topic), queue_label=self._queue
         )
+        if id is not None:
+            request.id = _wire.message_id(id)
+            timeout = min(timeout, _LONGEST_WITH_ID_SECONDS)
         deadline = time.monotonic() + timeout
         # gRPC's deadline runs as well while a call waits in its own line, and then does not tell that it was not sent.
         if not self._turns.take(timeout):
@@ -110,7 +156,13 @@ class Pusher:
                 code="in_flight_limit",
             )
         try:
-            return self._push(request, deadline, timeout)
+            if id is not None:
+                return self._push(request, None, deadline, timeout)
+            ticket = self._begin(deadline, timeout)
+            try:
+                return self._push(request, ticket, deadline, timeout)
+            finally:
+                self._session.settle(ticket)
         finally:
             self._turns.give()
 
@@ -124,60 +176,132 @@ class Pusher:
         if link is not None and idle:
             link.channel.close()
 
-    def _push(self, request: messages_pb2.Push, deadline: float, timeout: float) -> Receipt:
+    def _begin(self, deadline: float, timeout: float) -> Ticket:
+        while True:
+            ticket = self._session.begin()
+            if ticket is not None:
+                return ticket
+            if time.monotonic() + _WINDOW_SECONDS >= deadline:
+                raise errors.Overloaded(
+                    f"not sent within {timeout:g} s: the oldest push of this pusher had no answer all the time",
+                    code="in_flight_limit",
+                )
+            if self._closed.wait(_WINDOW_SECONDS):
+                raise _closed()
+
+    def _push(self, request: messages_pb2.Push, ticket: Ticket | None, deadline: float, timeout: float) -> Receipt:
         backoff = _wire.Backoff()
         unknown: errors.OutcomeUnknown | None = None
         while True:
             try:
-                return self._attempt(request, deadline)
+                return self._attempt(request, ticket, deadline, is_repeat=unknown is not None)
             except errors.OutcomeUnknown as error:
-                if not self._retry_unknown:
-                    raise
-                unknown = error
                 last: errors.MoMError = error
+                unknown = error
             except errors.Unavailable as error:
                 last = error
+            except errors.MoMError as error:
+                raise _wire.after_unknown(error, unknown) from error
             pause = backoff.pause()
             if time.monotonic() + pause + _LEAST_SECONDS >= deadline:
-                raise _time_is_up(timeout, unknown or last) from last
+                raise _time_is_up(timeout, _wire.after_unknown(last, unknown)) from last
             if self._closed.wait(pause):
-                raise unknown or errors.Closed("the pusher was closed before the message was accepted")
+                raise _wire.after_unknown(_closed(), unknown)
 
-    def _attempt(self, request: messages_pb2.Push, deadline: float) -> Receipt:
+    def _attempt(
+        self, request: messages_pb2.Push, ticket: Ticket | None, deadline: float, *, is_repeat: bool
+    ) -> Receipt:
         link = self._connect(deadline)
         failure: errors.MoMError | None = None
         try:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                failure = errors.Unavailable("finding the MoM of the queue took all the time")
-                raise failure
-            # A frozen MoM answers nothing, while its queues move on: where an attempt may be repeated, it does not
-            # get all the time there is.
-            limit = min(remaining, self._attempt_timeout) if self._retry_unknown else remaining
-            answer = link.push(request, timeout=limit)
-            return Receipt(id=answer.id, seq=answer.seq)
+                raise errors.Unavailable("finding the MoM of the queue took all the time")
+            if ticket is not None:
+                failure = _sign(request, ticket, link, is_repeat)
+                if failure is not None:
+                    raise failure
+            # A frozen MoM answers nothing, while its queues move on: one attempt does not get all the time there is.
+            answer = link.push(request, timeout=min(remaining, self._attempt_timeout))
+            link.reached = max(link.reached, answer.seq)
+            return Receipt(id=answer.id, seq=answer.seq, duplicate=answer.duplicate)
         except grpc.RpcError as error:
-            failure = _wire.push_error(error)
-            if isinstance(failure, errors.NotFound):
-                # Only the manager knows whether the queue is gone or on its way to another MoM.
-                failure = _wire.Moved(failure.detail, code=failure.code)
+            failure = _elsewhere(_wire.push_error(error))
             raise failure from error
         finally:
             self._release(link, failure)
 
     def _connect(self, deadline: float) -> _Link:
+        """Return the connection, which the caller has to release. One push looks the queue up for all."""
+        looks = self._looks
+        link = self._use()
+        if link is not None:
+            return link
+        if not self._turn_to_look.take(deadline - time.monotonic()):
+            raise errors.Unavailable("the MoM of the queue was not found in time")
+        try:
+            link = self._use()
+            if link is not None:
+                return link
+            failed = self._failed_look
+            if self._looks > looks and failed is not None:
+                # It was looked for while this push waited: a thousand failing pushes ask the manager once.
+                raise type(failed)(failed.detail, code=failed.code)
+            self._looks += 1
+            self._failed_look = None
+            try:
+                link = self._open(deadline)
+            except errors.Unavailable as error:
+                self._failed_look = error
+                raise
+            with self._lock:
+                if not self._closed.is_set():
+                    self._link = link
+                    link.pushes += 1
+                    return link
+            link.channel.close()
+            raise _closed()
+        finally:
+            self._turn_to_look.give()
+
+    def _use(self) -> _Link | None:
         with self._lock:
             if self._closed.is_set():
-                raise errors.Closed("the pusher is closed")
-            if self._link is None:
-                self._link = _Link(self._find(deadline))
-            self._link.pushes += 1
+                raise _closed()
+            if self._link is not None:
+                self._link.pushes += 1
             return self._link
 
+    def _open(self, deadline: float) -> _Link:
+        """Connect to the MoM of the queue and make the pusher known there."""
+        link = _Link(self._find(deadline))
+        is_open = False
+        try:
+            for pusher, settled in self._session.identities():
+                request = messages_pb2.OpenPusherRequest(queue_label=self._queue, pusher=pusher, settled=settled)
+                limit = max(0.0, min(deadline - time.monotonic(), self._attempt_timeout))
+                answer = link.open(request, timeout=limit)
+                link.terms[pusher] = answer.term
+                link.reached = answer.seq
+            is_open = True
+            return link
+        except grpc.RpcError as error:
+            failure = _elsewhere(_wire.open_error(error))
+            with self._lock:
+                self._go_on(link, failure)
+            raise failure from error
+        finally:
+            if not is_open:
+                link.channel.close()
+
     def _find(self, deadline: float) -> MoMInfo:
-        if self._moved_to is not None:
-            self._known, self._moved_to = self._moved_to, None
-            return self._known
+        with self._lock:
+            moved_to, self._moved_to = self._moved_to, None
+            if moved_to is None:
+                self._hops = 0
+        if moved_to is not None:
+            self._known = moved_to
+            return moved_to
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             # Others' look-ups have used the time that this push had.
@@ -196,13 +320,47 @@ class Pusher:
         keep = failure is None or _wire.is_in_place(failure)
         with self._lock:
             link.pushes -= 1
-            if not keep and self._link is link:
+            if not keep and failure is not None and self._link is link:
                 self._link = None
-                if isinstance(failure, _wire.Moved) and failure.owner is not None:
-                    self._moved_to = MoMInfo(*failure.owner, self._queue)
+                self._go_on(link, failure)
             idle = self._link is not link and link.pushes == 0
         if idle:
             link.channel.close()
+
+    def _go_on(self, link: _Link, failure: errors.MoMError) -> None:
+        """Remember where to go on, if the MoM has said it."""
+        if not isinstance(failure, _wire.Moved) or self._hops >= _MOST_HOPS:
+            return
+        if failure.owner is not None:
+            self._moved_to = MoMInfo(*failure.owner, self._queue)
+            self._hops += 1
+        elif failure.code == _wire.PUSHER_NOT_OPEN:
+            self._moved_to = link.mom
+            self._hops += 1
+
+
+def _sign(request: messages_pb2.Push, ticket: Ticket, link: _Link, is_repeat: bool) -> errors.MoMError | None:
+    """Write into the request which push it is. With `is_repeat`, an earlier attempt may have been accepted."""
+    term = link.terms.get(ticket.pusher)
+    if term is None:
+        return _wire.Moved("the pusher has a new identity, which the MoM does not know yet", code=_wire.PUSHER_NOT_OPEN)
+    after = ticket.attempt(link.reached)
+    origin = messages_pb2.Origin(pusher=ticket.pusher, number=ticket.number, settled=ticket.settled, term=term)
+    if is_repeat:
+        origin.after_seq = after
+    request.origin.CopyFrom(origin)
+    return None
+
+
+def _elsewhere(failure: errors.MoMError) -> errors.MoMError:
+    if isinstance(failure, errors.NotFound):
+        # Only the manager knows whether the queue is gone or on its way to another MoM.
+        return _wire.Moved(failure.detail, code=failure.code)
+    return failure
+
+
+def _closed() -> errors.Closed:
+    return errors.Closed("the pusher is closed, and the message was not accepted")
 
 
 def _time_is_up(timeout: float, error: errors.MoMError) -> errors.MoMError:

@@ -17,7 +17,8 @@ Self = TypeVar("Self", bound="MoMClient")
 class MoMClient:
     """A client of one cluster, by the address of its manager, or of its managers in the order to try them in.
 
-    `timeout` bounds each REST request to one manager, in seconds. What creates or deletes is sent once: when its
+    `timeout` bounds each REST request to one manager, in seconds. Of several managers, one that does not answer within
+    a second is passed over for the next where something is only read. What creates or deletes is sent once: when its
     answer is lost, OutcomeUnknown is raised. Labels and topics are 1 to 255 ASCII letters, digits, '.', '_', '-' or
     ':', and upper case is folded to lower case. A topic of None is no topic.
     """
@@ -83,20 +84,16 @@ class MoMClient:
         """Delete a channel, which ends its subscriptions. Raises ChannelNotFound."""
         await self._manager.delete_channel(channel_id)
 
-    def pusher(
-        self, queue: str, *, retry_unknown: bool = True, attempt_timeout: float = 3.0, in_flight: int = 1024
-    ) -> Pusher:
+    def pusher(self, queue: str, *, attempt_timeout: float = 3.0, in_flight: int = 1024) -> Pusher:
         """Return a pusher to a queue; it looks the queue up at its first push.
 
-        A push whose outcome is unknown is tried again, which can make a second message with another id, unless
-        `retry_unknown` is False. `attempt_timeout` is how many seconds one attempt of a push may wait for its answer
-        before it counts as unknown; it applies where unknown outcomes are tried again. `in_flight` is how many pushes
-        may be under way at once; further ones wait for their turn.
+        `attempt_timeout` is how many seconds one attempt of a push may wait for its answer before it is tried again
+        over a new connection. `in_flight` is how many pushes may be under way at once; further ones wait for their
+        turn.
         """
         pusher = Pusher(
             self._manager,
             queue,
-            retry_unknown=retry_unknown,
             attempt_timeout=attempt_timeout,
             in_flight=in_flight,
             forget=self._open.discard,
