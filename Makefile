@@ -17,7 +17,7 @@ demo: deps venv ## A whole system with the example application, on this machine
 test: deps-browser venv ## All checks and tests
 	$(MAKE) lint
 	cargo test --workspace --locked
-	$(CLUSTER) --moms 2 --managers 1 --exec $(MAKE) -C momclient-py test
+	$(CLUSTER) --moms 2 --managers 2 --exec $(MAKE) -C momclient-py test
 	@echo "All tests passed."
 
 lint: deps venv ## Formats, lints, docs, licences, and whether generated files are up to date

@@ -8,7 +8,7 @@
 use std::future::IntoFuture;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -105,6 +105,9 @@ struct Link {
     connections: Vec<MoM>,
     /// At which term the MoM knows each identity of the session.
     terms: Vec<(Uuid, i64)>,
+    /// The sequence that the queue is known to have reached. Not the pusher's, since a queue that is deleted and made
+    /// anew begins with 1 again.
+    reached: AtomicI64,
     turn: AtomicUsize,
 }
 
@@ -266,9 +269,7 @@ impl Shared {
             let detail = "the oldest push under way had no answer until the deadline";
             return Err(Error::Overloaded(Reason::new("in_flight_limit", detail)));
         };
-        let receipt = self.push_until(deadline, content, topic, &name).await?;
-        self.session.reached(receipt.seq);
-        Ok(receipt)
+        self.push_until(deadline, content, topic, &name).await
     }
 
     /// One attempt after another, until one has a definite outcome or there is no time left.
@@ -282,6 +283,8 @@ impl Shared {
         let mut backoff = Backoff::default();
         let mut looked_up = false;
         let mut unknown: Option<Reason> = None;
+        // How far the queue was before the first of the attempts that may have been accepted.
+        let mut after = i64::MAX;
         let mut moved_to: Option<Address> = None;
         let mut route = self.current();
         if route.link.is_err() {
@@ -296,8 +299,9 @@ impl Shared {
         loop {
             let failure = match &route.link {
                 Ok(link) => {
-                    let push = self.request(link, &content, topic, name, unknown.is_some());
-                    match push {
+                    after = after.min(link.reached.load(Ordering::Relaxed));
+                    let after_seq = unknown.is_some().then_some(after);
+                    match self.request(link, &content, topic, name, after_seq) {
                         Ok(push) => match self.attempt(&route, link, push, deadline).await {
                             Ok(receipt) => return Ok(receipt),
                             Err(failure) => failure,
@@ -339,14 +343,14 @@ impl Shared {
         }
     }
 
-    /// What is sent. With `is_repeat`, an earlier attempt may have been accepted.
+    /// What is sent. With `after_seq`, an earlier attempt may have been accepted behind that sequence.
     fn request(
         &self,
         link: &Link,
         content: &Bytes,
         topic: &str,
         name: &Name,
-        is_repeat: bool,
+        after_seq: Option<i64>,
     ) -> Result<protos::Push, Failure> {
         let (origin, id) = match name {
             Name::Id(id) => (None, id.to_string()),
@@ -365,7 +369,7 @@ impl Shared {
                     number: ticket.number,
                     settled: ticket.settled(),
                     term: *term,
-                    after_seq: is_repeat.then_some(ticket.after),
+                    after_seq,
                 };
                 (Some(origin), String::new())
             }
@@ -394,7 +398,9 @@ impl Shared {
         loop {
             let wake = give_up.min(Instant::now() + PATIENCE);
             if let Ok(answer) = timeout_at(wake, &mut call).await {
-                return receipt(answer?.get_ref());
+                let receipt = receipt(answer?.get_ref())?;
+                link.reached.fetch_max(receipt.seq, Ordering::Relaxed);
+                return Ok(receipt);
             }
             if wake == give_up {
                 let detail = format!("the MoM at {} did not answer in time", link.address);
@@ -513,7 +519,7 @@ impl Link {
         for _ in 0..options.connections {
             connections.push(address.connect(limit).await.map_err(Failure::Elsewhere)?);
         }
-        let mut terms = Vec::new();
+        let (mut terms, mut reached) = (Vec::new(), 0);
         for (identity, settled) in pusher.session.identities() {
             let request = protos::OpenPusherRequest {
                 queue_label: options.queue.clone(),
@@ -525,13 +531,14 @@ impl Link {
                 return Err(Failure::Elsewhere(Reason::new("mom_unreachable", detail)));
             };
             let opened = opened?.into_inner();
-            pusher.session.reached(opened.seq);
+            reached = opened.seq;
             terms.push((identity, opened.term));
         }
         Ok(Arc::new(Self {
             address: address.clone(),
             connections,
             terms,
+            reached: AtomicI64::new(reached),
             turn: AtomicUsize::new(0),
         }))
     }

@@ -27,8 +27,6 @@ pub(crate) struct Session {
 struct Inner {
     /// The one that numbers new pushes last; before it, those that pushes under way still bear.
     identities: VecDeque<Identity>,
-    /// The highest sequence that the queue is known to have reached.
-    reached: i64,
 }
 
 #[derive(Debug)]
@@ -48,8 +46,6 @@ pub(crate) struct Ticket {
     pub(crate) pusher: Uuid,
     /// Its number.
     pub(crate) number: u32,
-    /// The sequence that the queue had reached before it began.
-    pub(crate) after: i64,
 }
 
 impl Session {
@@ -60,7 +56,6 @@ impl Session {
     fn with_numbers(last_number: u32) -> Arc<Self> {
         let inner = Inner {
             identities: VecDeque::from([Identity::new()]),
-            reached: 0,
         };
         Arc::new(Self {
             inner: Mutex::new(inner),
@@ -90,7 +85,6 @@ impl Session {
             inner.identities.push_back(Identity::new());
             inner.forget_settled();
         }
-        let after = inner.reached;
         let current = inner.current();
         let number = current.next() as u32;
         current.done.push_back(false);
@@ -98,7 +92,6 @@ impl Session {
             session: self.clone(),
             pusher: current.pusher,
             number,
-            after,
         })
     }
 
@@ -109,12 +102,6 @@ impl Session {
         identities
             .map(|identity| (identity.pusher, identity.settled()))
             .collect()
-    }
-
-    /// The queue has reached this sequence.
-    pub(crate) fn reached(&self, seq: i64) {
-        let mut inner = self.lock();
-        inner.reached = inner.reached.max(seq);
     }
 
     fn settle(&self, pusher: Uuid, number: u32) {
@@ -247,13 +234,5 @@ mod tests {
         assert!(session.try_begin().is_none());
         let (next, ()) = tokio::join!(session.begin(), async { drop(oldest) });
         assert_eq!(next.number as usize, WINDOW + 1);
-    }
-
-    #[test]
-    fn a_push_knows_how_far_the_queue_was_before_it() {
-        let session = Session::new();
-        session.reached(7);
-        session.reached(5);
-        assert_eq!(session.try_begin().unwrap().after, 7);
     }
 }

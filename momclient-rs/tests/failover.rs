@@ -10,7 +10,7 @@ use momclient::{Error, Message, MoMClient, Pusher, Receipt, Uuid};
 use protos::RebuildQueueRequest;
 use protos::message_stream_client::MessageStreamClient;
 use support::{LONG, client_of, receive_until};
-use testkit::{Cluster, wait_until};
+use testkit::{Cluster, Direction, wait_until};
 use tonic::transport::Endpoint;
 
 type Outcome = Result<Receipt, Error>;
@@ -33,6 +33,14 @@ async fn host_of(cluster: &Cluster, client: &MoMClient, queue: &str) -> usize {
     let port = client.queue(queue).await.unwrap().port;
     (0..2)
         .find(|index| cluster.mom(*index).port() == port)
+        .expect("a MoM of the cluster")
+}
+
+/// As [`host_of`], where clients know the MoMs by their proxies.
+async fn proxied_host_of(cluster: &Cluster, client: &MoMClient, queue: &str) -> usize {
+    let port = client.queue(queue).await.unwrap().port;
+    (0..2)
+        .find(|index| cluster.mom_proxy(*index).port() == port)
         .expect("a MoM of the cluster")
 }
 
@@ -114,9 +122,7 @@ async fn however_often_connections_break_each_push_makes_one_message() {
                 done.load(Ordering::Relaxed) > part * COUNT / 6
             })
             .await;
-            let port = client.queue("news").await.unwrap().port;
-            let host = (0..2).find(|index| cluster.mom_proxy(*index).port() == port);
-            let host = host.expect("a MoM of the cluster");
+            let host = proxied_host_of(&cluster, &client, "news").await;
             if part == 4 {
                 cluster.mom(host).kill().await;
             } else {
@@ -149,6 +155,34 @@ async fn however_often_connections_break_each_push_makes_one_message() {
         let (id, content) = &by_seq[&receipt.seq];
         assert_eq!((*id, &content[..]), (receipt.id, n.to_string().as_bytes()));
     }
+}
+
+#[tokio::test]
+async fn in_a_queue_made_anew_a_push_that_is_repeated_is_found_although_sequences_begin_anew() {
+    let cluster = Cluster::builder().moms(2).managers(1).proxy_moms().start();
+    let cluster = cluster.await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let pusher = client.pusher("news").await.unwrap();
+    for _ in 0..5 {
+        pusher.push("old", None).await.unwrap();
+    }
+    client.delete_queue("news").await.unwrap();
+    client.create_queue("news").await.unwrap();
+    assert_eq!(pusher.push("one", None).await.unwrap().seq, 1);
+
+    let host = proxied_host_of(&cluster, &client, "news").await;
+    cluster.mom_proxy(host).blackhole(Direction::FromTarget);
+    let repeated = pusher.clone();
+    let repeated = tokio::spawn(async move { repeated.push("two", None).await });
+    wait_until("the push to be committed", LONG, || async {
+        cluster.psql("select count(*) from message").await.unwrap() == "2"
+    })
+    .await;
+    cluster.mom(host).kill().await;
+    cluster.mom_proxy(host).cut().await;
+    let receipt = repeated.await.unwrap().unwrap();
+    assert_eq!((receipt.seq, receipt.duplicate), (2, true));
 }
 
 #[tokio::test]
