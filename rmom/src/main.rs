@@ -49,7 +49,11 @@ fn main() -> ExitCode {
 }
 
 fn serve(file: &Path) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    if !std::env::var("RUST_LOG").is_ok_and(|wish| wish.contains("sqlx")) {
+        // Each failed connection is an error to the pool, and an outage is told once, by whoever meets it.
+        filter = filter.add_directive("sqlx_core::pool=off".parse()?);
+    }
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

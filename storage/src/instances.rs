@@ -45,14 +45,16 @@ impl Store {
         .await?)
     }
 
-    /// As [`claim_address`](Self::claim_address), if no process has done so yet. `None` if one has.
+    /// As [`claim_address`](Self::claim_address), if no other process has done so yet. `None` if one has.
     pub async fn claim_free_address(
         &self,
         address: &MomAddress,
         instance: Uuid,
     ) -> Result<Option<Uuid>> {
         Ok(sqlx::query_scalar!(
-            "update mom set instance = $3 where host = $1 and port = $2 and instance is null returning id",
+            "update mom set instance = $3
+            where host = $1 and port = $2 and coalesce(instance, $3) = $3
+            returning id",
             address.host,
             i32::from(address.port),
             instance
