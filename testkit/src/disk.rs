@@ -60,24 +60,20 @@ impl Disk {
     /// Takes all the room that is left. What others free afterwards is theirs again.
     pub fn fill(&self) -> Result<(), Error> {
         let ballast = self.path.join(BALLAST);
-        let full = |error: io::Error| match error.kind() {
-            io::ErrorKind::StorageFull => Ok(()),
-            _ => Err(error),
-        };
-        let fill = || -> io::Result<()> {
+        let write = || -> io::Result<()> {
             let mut file = File::create(&ballast)?;
             for size in CHUNKS {
                 let chunk = vec![0; size];
                 loop {
-                    if let Err(error) = file.write_all(&chunk) {
-                        full(error)?;
-                        break;
+                    match file.write_all(&chunk) {
+                        Err(error) if error.kind() == io::ErrorKind::StorageFull => break,
+                        written => written?,
                     }
                 }
             }
             Ok(())
         };
-        fill().map_err(Error::io(format!("cannot write {}", ballast.display())))
+        write().map_err(Error::io(format!("cannot write {}", ballast.display())))
     }
 
     /// Gives the room back that [`Disk::fill`] has taken.
