@@ -40,7 +40,7 @@ CHAOS_SECS ?= 120
 CHAOS_SEED ?=
 RMOM_CHAOS = RMOM_BIN_DIR=target/chaos target/debug/rmom-chaos
 
-chaos: deps chaos-binaries ## Breaks a whole system for CHAOS_SECS and checks that nothing was lost
+chaos: deps-clocks chaos-binaries ## Breaks a whole system for CHAOS_SECS and checks that nothing was lost
 	@$(RMOM_CHAOS) run --secs $(CHAOS_SECS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
 
 chaos-mutants: deps chaos-binaries ## Shows that the check finds each known defect
@@ -69,7 +69,10 @@ deps:
 deps-browser:
 	@./first-time-install.sh --with-browser
 
+deps-clocks:
+	@./first-time-install.sh --with-clocks
+
 venv:
 	@$(MAKE) --no-print-directory -C momclient-py set-py-venv-with-deps
 
-.PHONY: help demo test lint bench chaos chaos-mutants chaos-binaries fmt queries clean deps deps-browser venv
+.PHONY: help demo test lint bench chaos chaos-mutants chaos-binaries fmt queries clean deps deps-browser deps-clocks venv

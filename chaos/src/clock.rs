@@ -8,6 +8,9 @@ use testkit::Error;
 /// Where Debian puts the library, whatever the machine's architecture.
 const LIBRARY_FOLDERS: &str = "/usr/lib";
 
+/// Where the library keeps two small files for each process, named for its pid. One that was killed leaves them.
+const SHARED_MEMORY: &str = "/dev/shm";
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Clock {
@@ -19,7 +22,7 @@ impl Clock {
     pub fn library() -> Option<PathBuf> {
         let folders = fs::read_dir(LIBRARY_FOLDERS).ok()?.flatten();
         folders
-            .map(|folder| folder.path().join("faketime/libfaketime.so.1"))
+            .map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"))
             .find(|library| library.is_file())
     }
 
@@ -45,5 +48,22 @@ impl Clock {
         fs::write(&new, format!("{seconds:+}s\n"))
             .and_then(|()| fs::rename(&new, &self.file))
             .map_err(|error| Error::Io(format!("cannot write {}", self.file.display()), error))
+    }
+}
+
+impl Drop for Clock {
+    fn drop(&mut self) {
+        let files = fs::read_dir(SHARED_MEMORY).into_iter().flatten().flatten();
+        for file in files {
+            let name = file.file_name();
+            let pid = name
+                .to_str()
+                .filter(|name| name.contains("faketime_"))
+                .and_then(|name| name.rsplit('_').next());
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                // Somebody else may have been faster.
+                let _ = fs::remove_file(file.path());
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ use chaos::history::read;
 use chaos::mutants::hunt;
 use chaos::report::{Report, explain};
 use chaos::run::{Options, run};
+use chaos::schedule::Kind;
 use clap::{Args, Parser, Subcommand};
 use storage::chaos::Mutant;
 
@@ -65,6 +66,9 @@ struct Run {
     /// How many queues
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=100))]
     queues: u8,
+    /// Only these kinds of faults, separated by commas; an unknown one lists them
+    #[arg(long, value_delimiter = ',', value_parser = kind, value_name = "KINDS")]
+    only: Vec<Kind>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -99,22 +103,43 @@ async fn main() -> ExitCode {
 
 impl Run {
     fn options(&self) -> Options {
-        Options::everything(
+        let mut options = Options::everything(
             Duration::from_secs(self.secs),
             self.seed.unwrap_or_else(random_seed),
             self.moms.into(),
             self.managers.into(),
             self.queues.into(),
-        )
+        );
+        if !self.only.is_empty() {
+            options.plan.only(&self.only);
+            options.demanding = false;
+        }
+        options
+    }
+
+    /// The command that does the same.
+    fn again(&self, seed: u64) -> String {
+        let Self {
+            secs,
+            moms,
+            managers,
+            queues,
+            ..
+        } = self;
+        let mut again = format!(
+            "rmom-chaos run --secs {secs} --seed {seed} --moms {moms} --managers {managers} --queues {queues}"
+        );
+        if !self.only.is_empty() {
+            let names: Vec<_> = self.only.iter().map(ToString::to_string).collect();
+            again = format!("{again} --only {}", names.join(","));
+        }
+        again
     }
 }
 
 async fn break_and_judge(wish: &Run) -> Result<bool> {
     let options = wish.options();
-    let again = format!(
-        "rmom-chaos run --secs {} --seed {} --moms {} --managers {} --queues {}",
-        wish.secs, options.seed, wish.moms, wish.managers, wish.queues
-    );
+    let again = wish.again(options.seed);
     eprintln!("{again}");
     let outcome = run(&options).await?;
     let report = Report::new(&options, &outcome);
@@ -166,6 +191,14 @@ fn mutant(name: &str) -> Result<Mutant, String> {
     found.ok_or_else(|| {
         let names = Mutant::ALL.map(Mutant::name);
         format!("there is no such defect; there are {}", names.join(", "))
+    })
+}
+
+fn kind(name: &str) -> Result<Kind, String> {
+    let found = Kind::ALL.into_iter().find(|kind| kind.name() == name);
+    found.ok_or_else(|| {
+        let names = Kind::ALL.map(Kind::name);
+        format!("there is no such fault; there are {}", names.join(", "))
     })
 }
 

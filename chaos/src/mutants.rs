@@ -97,6 +97,7 @@ pub fn options(mutant: Mutant, seed: u64) -> Options {
             disk: false,
         },
         shape,
+        demanding: false,
         mutant: Some(mutant),
         talks: false,
     }

@@ -27,6 +27,9 @@ const READY: Duration = Duration::from_secs(15);
 /// How often it looks for processes that have ended by themselves.
 const WATCH: Duration = Duration::from_millis(500);
 
+/// What a manager logs before the epoch of its lease.
+pub(crate) const LEADING: &str = "leading since lease epoch ";
+
 type Lock = Arc<tokio::sync::Mutex<()>>;
 
 /// See the [module](self).
@@ -150,6 +153,7 @@ impl Nemesis {
             Fault::KillManager(index)
             | Fault::FreezeManager(index)
             | Fault::ManagerDatabaseLine(index, _) => {
+                let index = self.find_leader().unwrap_or(index);
                 match self.managers[index].clone().try_lock_owned() {
                     Ok(_lock) => self.break_manager(index, step).await,
                     Err(_) => Ok(false),
@@ -327,6 +331,19 @@ impl Nemesis {
         let port: u16 = port.parse().ok()?;
         let mut moms = self.cluster.moms();
         moms.position(|mom| mom.host() == host && mom.port() == port)
+    }
+
+    /// The manager that began to lead last, as the managers' logs say.
+    fn find_leader(&self) -> Option<usize> {
+        let epochs = self.cluster.managers().map(|manager| {
+            let log = manager.log();
+            let (_, since) = log.rsplit_once(LEADING)?;
+            since.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        let leaders = epochs.enumerate().filter(|(_, epoch)| epoch.is_some());
+        leaders
+            .max_by_key(|(_, epoch)| *epoch)
+            .map(|(index, _)| index)
     }
 
     /// Starts what has ended although nobody has ended it.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, interval, timeout};
 use crate::checker::{Verdict, check};
 use crate::clock::Clock;
 use crate::history::{Event, History, read};
-use crate::nemesis::{Clocks, Nemesis, Tally};
+use crate::nemesis::{Clocks, LEADING, Nemesis, Tally};
 use crate::schedule::{EVERYTHING, Kind, Plan, Step, schedule};
 use crate::tables;
 use crate::workload::{Phase, Pusher, Shape, Workload};
@@ -44,6 +44,8 @@ pub struct Options {
     pub plan: Plan,
     /// Who pushes and subscribes.
     pub shape: Shape,
+    /// Whether a run that the system hardly noticed has failed.
+    pub demanding: bool,
     /// A defect to be switched on.
     pub mutant: Option<Mutant>,
     /// Whether to say how it goes.
@@ -57,14 +59,14 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// What was done to the system.
     pub tally: Tally,
-    /// What the MoMs said about it.
+    /// What the processes said about it.
     pub traces: Traces,
     /// Where history and logs are, as long as this lives or [`Outcome::keep`] was called.
     pub folder: PathBuf,
     cluster: Arc<Cluster>,
 }
 
-/// What the MoMs' logs tell.
+/// What the logs tell.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Traces {
     /// Appends that were fenced.
@@ -75,6 +77,8 @@ pub struct Traces {
     pub lagged: u64,
     /// Repeated pushes that were recognised.
     pub recognised: u64,
+    /// Managers that began to lead.
+    pub leaders: u64,
 }
 
 impl Options {
@@ -109,6 +113,7 @@ impl Options {
                 disk: disk.is_ok(),
             },
             shape: Shape::full(queues),
+            demanding: true,
             mutant: None,
             talks: true,
         }
@@ -321,6 +326,7 @@ async fn trace(cluster: &Cluster, history: &History) -> Result<Traces> {
                 ),
                 ("lagged: reading from the database", &mut traces.lagged),
                 ("a repeated push was recognised", &mut traces.recognised),
+                (LEADING, &mut traces.leaders),
             ];
             for (words, counter) in counters {
                 *counter += u64::from(line.contains(words));

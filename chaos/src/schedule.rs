@@ -50,9 +50,9 @@ pub enum Fault {
         /// How many, 1 at least.
         further: usize,
     },
-    /// SIGKILL to a manager.
+    /// SIGKILL to the manager that leads, or to this one while nobody does.
     KillManager(usize),
-    /// SIGSTOP to a manager, for longer than it may lead.
+    /// SIGSTOP to the manager that leads, or to this one, for longer than it may lead.
     FreezeManager(usize),
     /// SIGKILL to all managers.
     KillManagers,
@@ -62,7 +62,7 @@ pub enum Fault {
     ClientLine(usize, Trouble),
     /// Between the MoM that owns the queue and PostgreSQL.
     MomDatabaseLine(usize, Trouble),
-    /// Between a manager and PostgreSQL.
+    /// Between the manager that leads, or this one, and PostgreSQL.
     ManagerDatabaseLine(usize, Trouble),
     /// PostgreSQL ends and starts again.
     Postgres(Stop),
@@ -174,6 +174,71 @@ pub const EVERYTHING: &[Kind] = &[
     Kind::RollManagers,
 ];
 
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 19] = [
+        Self::KillMom,
+        Self::Failpoint(Point::BeforeStatement),
+        Self::Failpoint(Point::AfterCommit),
+        Self::Failpoint(Point::BeforeAcknowledgement),
+        Self::FreezeMom,
+        Self::Move,
+        Self::KillManager,
+        Self::FreezeManager,
+        Self::AllManagers,
+        Self::ClientLine,
+        Self::ClientCut,
+        Self::MomDatabaseLine,
+        Self::ManagerDatabaseLine,
+        Self::Postgres(Stop::Fast),
+        Self::Postgres(Stop::Immediate),
+        Self::Postgres(Stop::Crash),
+        Self::RollMoms,
+        Self::RollManagers,
+        Self::Clock,
+    ];
+
+    /// What it is called on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::KillMom => "kill-mom",
+            Self::Failpoint(Point::BeforeStatement) => "die-before-statement",
+            Self::Failpoint(Point::AfterCommit) => "die-after-commit",
+            Self::Failpoint(Point::BeforeAcknowledgement) => "die-before-acknowledgement",
+            Self::FreezeMom => "freeze-mom",
+            Self::Move => "move",
+            Self::KillManager => "kill-manager",
+            Self::FreezeManager => "freeze-manager",
+            Self::AllManagers => "all-managers",
+            Self::ClientLine => "client-line",
+            Self::ClientCut => "client-cut",
+            Self::MomDatabaseLine => "mom-database-line",
+            Self::ManagerDatabaseLine => "manager-database-line",
+            Self::Postgres(Stop::Fast) => "postgres-fast",
+            Self::Postgres(Stop::Immediate) => "postgres-immediate",
+            Self::Postgres(Stop::Crash) => "postgres-crash",
+            Self::RollMoms => "roll-moms",
+            Self::RollManagers => "roll-managers",
+            Self::Clock => "clock",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Plan {
+    /// Nothing but these kinds of faults.
+    pub fn only(&mut self, kinds: &[Kind]) {
+        self.deck.retain(|kind| kinds.contains(kind));
+        self.standby = false;
+        self.disk = false;
+    }
+}
+
 /// The first fault comes when the load has begun.
 const FIRST: Duration = Duration::from_millis(1500);
 
@@ -242,6 +307,11 @@ pub fn schedule(seed: u64, duration: Duration, plan: &Plan) -> Vec<Step> {
             if deck.is_empty() {
                 deck.clone_from(&plan.deck);
                 random.shuffle(&mut deck);
+                // On top in any case: it is what a run must have met that is too short for much else.
+                if let Some(place) = deck.iter().position(|kind| *kind == Kind::Move) {
+                    let last = deck.len() - 1;
+                    deck.swap(place, last);
+                }
             }
             let Some(kind) = deck.pop() else {
                 return steps;

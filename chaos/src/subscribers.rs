@@ -141,7 +141,7 @@ impl Subscriber {
         self.context.history.record(event).await;
         self.seq.fetch_max(seq, Ordering::Relaxed);
         if self.slow && self.random.percent(1) {
-            let pause = self.random.millis(500, 3000);
+            let pause = self.random.millis(1000, 5000);
             self.context.pause(pause).await;
         }
     }
