@@ -47,7 +47,7 @@ const EACH_MINUTE: Minimum = Minimum {
     takeovers: 5,
     fenced: 1,
     unknown: 20,
-    catch_ups: 15,
+    catch_ups: 5,
     duplicates: 100,
 };
 

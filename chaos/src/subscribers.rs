@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use momclient::{Error, Uuid};
+use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use crate::history::{Digest, Event};
@@ -13,6 +14,13 @@ use crate::workload::{Context, Phase, connect};
 
 /// After a failure, before the next look-up.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// A slow subscriber stops after so many messages on average, until so many are before it: more than the feed remembers
+/// and all buffers on the way hold.
+const STOPS_EACH: usize = 300;
+const FAR_BEHIND: i64 = 600;
+/// No longer than this, since there may be nothing to come.
+const STOPS_FOR: Duration = Duration::from_secs(15);
 
 /// See the [module](self).
 pub(crate) struct Subscriber {
@@ -140,9 +148,21 @@ impl Subscriber {
         };
         self.context.history.record(event).await;
         self.seq.fetch_max(seq, Ordering::Relaxed);
-        if self.slow && self.random.percent(1) {
-            let pause = self.random.millis(1000, 5000);
-            self.context.pause(pause).await;
+        self.context.heads[self.queue].fetch_max(seq, Ordering::Relaxed);
+        if self.slow && self.random.below(STOPS_EACH) == 0 {
+            self.stop(seq).await;
+        }
+    }
+
+    /// Reads nothing until the queue is far ahead.
+    async fn stop(&self, seq: i64) {
+        let until = Instant::now() + STOPS_FOR;
+        let head = &self.context.heads[self.queue];
+        while head.load(Ordering::Relaxed) < seq + FAR_BEHIND
+            && Instant::now() < until
+            && self.context.is(Phase::Pushing)
+        {
+            self.context.pause(PAUSE).await;
         }
     }
 

@@ -59,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) history: History,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) tokens: Arc<AtomicU64>,
+    /// Of each queue, the highest sequence that anybody has received.
+    pub(crate) heads: Arc<[AtomicI64]>,
     pub(crate) patience: Duration,
 }
 
@@ -142,6 +144,7 @@ impl Workload {
             history,
             phase: watched,
             tokens: Arc::default(),
+            heads: (0..shape.queues).map(|_| AtomicI64::new(0)).collect(),
             patience: shape.patience,
         };
         let mut workload = Self {
