@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::io;
 use std::ops::Bound;
 
 use uuid::Uuid;
@@ -138,14 +139,21 @@ impl Verdict {
     }
 }
 
-/// Judges what is recorded.
-pub fn check(history: impl IntoIterator<Item = Record>) -> Verdict {
+/// Judges what is recorded. A history that ends before the tables were told proves nothing, and is an error, as is one
+/// that cannot be read.
+pub fn check(history: impl IntoIterator<Item = io::Result<Record>>) -> io::Result<Verdict> {
     let mut verdict = Verdict::default();
     let mut facts = Facts::default();
     for record in history {
-        if let Some((anomaly, words)) = facts.take(record) {
+        if let Some((anomaly, words)) = facts.take(record?) {
             verdict.find(anomaly, || words);
         }
+    }
+    if !facts.is_complete {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "the history ends before the content of the tables: the run was broken off",
+        ));
     }
     facts.count(&mut verdict);
     facts.check_acknowledgements(&mut verdict);
@@ -153,7 +161,7 @@ pub fn check(history: impl IntoIterator<Item = Record>) -> Verdict {
     facts.check_order(&mut verdict);
     facts.check_subscriptions(&mut verdict);
     facts.check_epochs(&mut verdict);
-    verdict
+    Ok(verdict)
 }
 
 impl Facts {

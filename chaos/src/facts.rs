@@ -71,6 +71,8 @@ pub(crate) struct Facts {
     pub(crate) batches: HashMap<usize, BTreeMap<i64, Batch>>,
     pub(crate) takeovers: HashMap<usize, Vec<Takeover>>,
     pub(crate) unknown: u64,
+    /// Whether the tables are part of it.
+    pub(crate) is_complete: bool,
 }
 
 impl Facts {
@@ -205,6 +207,7 @@ impl Facts {
                 new_epoch,
                 committed,
             }),
+            Event::Told => self.is_complete = true,
             _ => {}
         }
         None

@@ -121,6 +121,8 @@ pub enum Event {
         /// What, and to whom.
         what: String,
     },
+    /// From the tables: that was all of them, and the history is complete.
+    Told,
     /// Everything is mended and stays so.
     Healed,
     /// Something did not happen within its bound after everything was mended.
@@ -314,10 +316,19 @@ impl fmt::Display for Seen {
     }
 }
 
-/// The records of a file. The last line may be cut short if the process was killed.
+/// The records of a file. That its last line is cut short does not count: the process may have been killed.
 pub fn read(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Record>>> {
-    let lines = BufReader::new(File::open(path)?).lines();
-    Ok(lines.map(|line| Ok(serde_json::from_str(&line?)?)))
+    let mut lines = BufReader::new(File::open(path)?).lines().peekable();
+    Ok(std::iter::from_fn(move || {
+        let line = match lines.next()? {
+            Ok(line) => line,
+            Err(error) => return Some(Err(error)),
+        };
+        match serde_json::from_str(&line) {
+            Err(_) if lines.peek().is_none() => None,
+            record => Some(record.map_err(io::Error::from)),
+        }
+    }))
 }
 
 fn write(mut file: BufWriter<File>, mut waiting: mpsc::Receiver<Record>) -> io::Result<()> {

@@ -10,10 +10,12 @@
 pub mod checker;
 pub mod clock;
 mod facts;
+pub mod fault;
 pub mod history;
 pub mod mutants;
 pub mod nemesis;
 mod pushers;
+pub mod random;
 pub mod report;
 pub mod run;
 pub mod schedule;

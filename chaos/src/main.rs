@@ -155,8 +155,9 @@ async fn break_and_judge(wish: &Run) -> Result<bool> {
 }
 
 fn judge(history: &Path) -> Result<bool> {
-    let records = read(history).with_context(|| format!("cannot read {}", history.display()))?;
-    let verdict = check(records.map_while(Result::ok));
+    let verdict = read(history)
+        .and_then(check)
+        .with_context(|| format!("cannot judge {}", history.display()))?;
     explain(&verdict);
     println!(
         "{} acknowledged, {} stored, {} delivered to {} subscriptions",
@@ -170,18 +171,8 @@ async fn hunt_all(mutants: &[Mutant], seed: u64, limit: Duration) -> Result<bool
     let mut all_found = true;
     for mutant in mutants {
         let fate = hunt(*mutant, seed, limit).await?;
-        let names: Vec<String> = fate.caught_by.iter().map(ToString::to_string).collect();
-        let found = if names.is_empty() {
-            all_found = false;
-            "NOT FOUND".to_owned()
-        } else {
-            names.join(", ")
-        };
-        let (name, after) = (fate.mutant.name(), fate.after.as_secs());
-        println!("{name:<28}{after:>5} s  {found}");
-        if !fate.example.is_empty() {
-            println!("{:<37}{}", "", fate.example);
-        }
+        all_found &= fate.is_found();
+        println!("{fate}");
     }
     Ok(all_found)
 }

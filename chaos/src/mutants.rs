@@ -3,13 +3,14 @@
 //! A checker that never finds anything has never been seen to work. So each defect that the programs can be built with
 //! is switched on in turn, and the [`checker`](crate::checker) has to find something.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use storage::chaos::{Mutant, Point};
 use testkit::Stop;
 
-use crate::checker::Anomaly;
+use crate::checker::{Anomaly, Verdict};
 use crate::run::{Options, run};
 use crate::schedule::{Kind, Plan};
 use crate::workload::Shape;
@@ -28,28 +29,71 @@ pub struct Fate {
     pub example: String,
     /// How long it took.
     pub after: Duration,
+    /// What the same faults and load brought to light without the defect: nothing, if it was the defect that was found.
+    pub otherwise: Vec<Anomaly>,
 }
 
-/// Tries one defect until it is found or `limit` has passed.
+/// Tries one defect until it is found or `limit` has passed; if it is found, then once more without it.
 pub async fn hunt(mutant: Mutant, seed: u64, limit: Duration) -> Result<Fate> {
     let began = Instant::now();
     let mut round = 0;
     loop {
-        let outcome = run(&options(mutant, seed + round)).await?;
-        let (after, anomalies) = (began.elapsed(), &outcome.verdict.anomalies);
-        if !anomalies.is_empty() || after > limit {
-            let example = anomalies
-                .values()
-                .find_map(|findings| findings.examples.first());
-            return Ok(Fate {
-                mutant,
-                caught_by: anomalies.keys().copied().collect(),
-                example: example.cloned().unwrap_or_default(),
-                after,
-            });
+        let mut options = options(mutant, seed + round);
+        let verdict = run(&options).await?.verdict;
+        let after = began.elapsed();
+        if verdict.is_clean() && after < limit {
+            round += 1;
+            continue;
         }
-        round += 1;
+        let mut fate = Fate {
+            mutant,
+            example: example(&verdict),
+            caught_by: verdict.anomalies.into_keys().collect(),
+            after,
+            otherwise: Vec::new(),
+        };
+        if !fate.caught_by.is_empty() {
+            options.mutant = None;
+            let control = run(&options).await?.verdict;
+            fate.otherwise = control.anomalies.into_keys().collect();
+        }
+        return Ok(fate);
     }
+}
+
+impl Fate {
+    /// Whether the defect was found, and nothing without it.
+    pub fn is_found(&self) -> bool {
+        !self.caught_by.is_empty() && self.otherwise.is_empty()
+    }
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, after) = (self.mutant.name(), self.after.as_secs());
+        write!(f, "{name:<28}{after:>5} s  ")?;
+        if self.caught_by.is_empty() {
+            return f.write_str("NOT FOUND");
+        }
+        f.write_str(&names(&self.caught_by))?;
+        if self.otherwise.is_empty() {
+            f.write_str("; nothing without it")?;
+        } else {
+            write!(f, "; BUT WITHOUT IT {}", names(&self.otherwise))?;
+        }
+        write!(f, "\n{:<37}{}", "", self.example)
+    }
+}
+
+fn names(anomalies: &[Anomaly]) -> String {
+    let names: Vec<String> = anomalies.iter().map(ToString::to_string).collect();
+    names.join(", ")
+}
+
+fn example(verdict: &Verdict) -> String {
+    let mut findings = verdict.anomalies.values();
+    let first = findings.find_map(|findings| findings.examples.first());
+    first.cloned().unwrap_or_default()
 }
 
 /// A run with an emphasis on what the defect is about.

@@ -16,8 +16,9 @@ use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::fault::{Fault, Trouble};
 use crate::history::{Event, History};
-use crate::schedule::{Fault, Step, Trouble};
+use crate::schedule::Step;
 use crate::workload::{connect, label};
 
 /// How long the nemesis itself waits for an answer before it goes on without.
@@ -53,6 +54,8 @@ pub struct Tally {
     pub survived: BTreeMap<String, u32>,
     /// Faults whose victim was broken already.
     pub skipped: u32,
+    /// Faults that could not be caused or mended as they were meant; the history says why.
+    pub failed: u32,
     /// Processes that ended and that nobody had ended.
     pub ended: u32,
 }
@@ -130,7 +133,10 @@ impl Nemesis {
                 self.locked().skipped += 1;
                 format!("skipped: {}", step.fault)
             }
-            Err(error) => format!("{}: {error}", step.fault),
+            Err(error) => {
+                self.locked().failed += 1;
+                format!("failed: {}: {error}", step.fault)
+            }
         };
         self.history.record(Event::Fault { what }).await;
     }

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use tonic::{Code, ConnectError, Status};
 
 use crate::history::{Digest, Event};
-use crate::schedule::Random;
+use crate::random::Random;
 use crate::workload::{Context, Phase, Stub, TOPICS, connect, label};
 
 /// After a failure, before the next look-up.

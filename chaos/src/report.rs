@@ -28,6 +28,7 @@ pub struct Report {
     recognised: u64,
     ended_by_themselves: u32,
     skipped: u32,
+    failed: u32,
     survived: BTreeMap<String, u32>,
     anomalies: BTreeMap<String, u64>,
     vacuous: Vec<String>,
@@ -74,6 +75,7 @@ impl Report {
             recognised: traces.recognised,
             ended_by_themselves: outcome.tally.ended,
             skipped: outcome.tally.skipped,
+            failed: outcome.tally.failed,
             survived: outcome.tally.survived.clone(),
             anomalies: counts(verdict),
             vacuous: Vec::new(),
@@ -137,7 +139,10 @@ impl Report {
             "processes that ended by themselves",
             &self.ended_by_themselves,
         );
-        println!("faults survived ({} skipped)", self.skipped);
+        println!(
+            "faults survived ({} skipped since their victim was down, {} failed)",
+            self.skipped, self.failed
+        );
         for (fault, count) in &self.survived {
             line(fault, count);
         }

@@ -176,7 +176,7 @@ pub async fn run(options: &Options) -> Result<Outcome> {
     let tally = nemesis.tally();
     drop((history, nemesis));
     let path = writer.finish().context("the history cannot be written")?;
-    let verdict = check(read(&path)?.map_while(Result::ok));
+    let verdict = check(read(&path)?)?;
     Ok(Outcome {
         verdict,
         tally,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::{Status, Streaming};
 
 use crate::history::{Digest, Event};
-use crate::schedule::Random;
+use crate::random::Random;
 use crate::workload::{Context, Phase, connect};
 
 /// After a failure, before the next look-up.

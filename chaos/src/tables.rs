@@ -97,6 +97,7 @@ pub async fn tell(cluster: &Cluster, history: &History, queues: usize) -> Result
             history.record(event).await;
         }
     }
+    history.record(Event::Told).await;
     Ok(())
 }
 

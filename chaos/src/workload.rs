@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::history::History;
-use crate::schedule::Random;
+use crate::random::Random;
 use crate::{pushers, subscribers};
 
 /// The topics that messages and channels may have.
