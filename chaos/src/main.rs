@@ -126,8 +126,12 @@ impl Run {
             queues,
             ..
         } = self;
+        let program = std::env::args().next().unwrap_or_default();
+        let binaries = std::env::var("RMOM_BIN_DIR")
+            .map(|directory| format!("RMOM_BIN_DIR={directory} "))
+            .unwrap_or_default();
         let mut again = format!(
-            "rmom-chaos run --secs {secs} --seed {seed} --moms {moms} --managers {managers} --queues {queues}"
+            "{binaries}{program} run --secs {secs} --seed {seed} --moms {moms} --managers {managers} --queues {queues}"
         );
         if !self.only.is_empty() {
             let names: Vec<_> = self.only.iter().map(ToString::to_string).collect();

@@ -56,7 +56,12 @@ impl Pusher {
             let burst = self.random.percent(4);
             let count = if burst { 200 } else { 16 };
             let count = 1 + self.random.below(count);
-            let messages: Vec<_> = (0..count).map(|_| self.message(None)).collect();
+            let messages: Vec<_> = (0..count)
+                .map(|_| {
+                    let id = self.random.percent(10).then(|| self.id());
+                    self.message(id)
+                })
+                .collect();
             let all = messages.iter();
             join_all(all.map(|message| self.push_by_library(&pusher, message))).await;
             let pause = self.random.millis(20, 150);
@@ -77,7 +82,11 @@ impl Pusher {
 
     async fn push_by_library(&self, pusher: &momclient::Pusher, message: &Message) {
         let op = self.invoke(message, false).await;
-        let outcome = pusher.push(message.content.clone(), message.topic).await;
+        let content = message.content.clone();
+        let outcome = match message.id {
+            Some(id) => pusher.push_with_id(id, content, message.topic).await,
+            None => pusher.push(content, message.topic).await,
+        };
         let event = match outcome {
             Ok(receipt) => {
                 self.acks.fetch_add(1, Ordering::Relaxed);
@@ -118,7 +127,7 @@ impl Pusher {
     pub(crate) async fn run_keyed(mut self) {
         let mut stub = None;
         while self.context.is(Phase::Pushing) {
-            let id = Uuid::from_u64_pair(self.random.bits(), self.random.bits());
+            let id = self.id();
             let message = self.message(Some(id));
             let known = self.push_until_known(&mut stub, &message).await;
             if known && self.random.percent(15) {
@@ -207,6 +216,10 @@ impl Pusher {
             *stub = connect(&place.host, place.port).await.ok();
         }
         stub.is_some()
+    }
+
+    fn id(&mut self) -> Uuid {
+        Uuid::from_u64_pair(self.random.bits(), self.random.bits())
     }
 
     fn message(&mut self, id: Option<Uuid>) -> Message {
