@@ -119,8 +119,8 @@ pub fn options(mutant: Mutant, seed: u64) -> Options {
             Kind::Postgres(Stop::Crash),
             Kind::Postgres(Stop::Immediate),
         ],
-        // Bursts and slow subscribers are all it takes.
-        Mutant::LagIsEnd => vec![Kind::Move],
+        // Bursts and slow subscribers are all it takes; a move would begin a stream anew before it lags.
+        Mutant::LagIsEnd => vec![Kind::KillManager],
         Mutant::RetryWithoutId => {
             shape.library = 2;
             shape.keyed = 1;

@@ -93,8 +93,8 @@ impl Nemesis {
         })
     }
 
-    /// Carries the steps out, each at its time, and returns when the last one is mended and everything works.
-    pub async fn run(self: &Arc<Self>, steps: &[Step]) -> Result<(), Error> {
+    /// Carries the steps out, each at its time. Returns when `duration` is over and the last one mended.
+    pub async fn run(self: &Arc<Self>, steps: &[Step], duration: Duration) -> Result<(), Error> {
         let began = Instant::now();
         let watching = CancellationToken::new();
         let mut watch = JoinSet::new();
@@ -104,6 +104,7 @@ impl Nemesis {
             sleep_until(began + step.at).await;
             striking.spawn(self.clone().strike(*step));
         }
+        sleep_until(began + duration).await;
         while let Some(struck) = striking.join_next().await {
             struck.expect("a fault does not panic");
         }

@@ -160,7 +160,7 @@ pub async fn run(options: &Options) -> Result<Outcome> {
     let nemesis = Nemesis::new(cluster.clone(), clocks, history.clone());
     let steps = options.steps();
     let work = async {
-        nemesis.run(&steps).await?;
+        nemesis.run(&steps, options.duration).await?;
         settle(&mut workload, &history, &cluster).await
     };
     tokio::select! {

@@ -21,6 +21,9 @@ use crate::{pushers, subscribers};
 /// The topics that messages and channels may have.
 pub const TOPICS: [&str; 2] = ["red", "green"];
 
+/// Bytes that a MoM may send ahead to those without a library; the contents of some messages are larger.
+const WINDOW: u32 = 48 << 10;
+
 /// A client of one MoM.
 pub type Stub = MessageStreamClient<Channel>;
 
@@ -320,6 +323,9 @@ pub(crate) async fn connect(host: &str, port: u16) -> Result<Stub, tonic::transp
     let channel = Endpoint::from_shared(format!("http://{host}:{port}"))?
         .connect_timeout(Duration::from_secs(2))
         .tcp_nodelay(true)
+        // Little, so that who does not read holds the MoM up soon.
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
         .http2_keep_alive_interval(alive)
         .keep_alive_timeout(alive)
         .keep_alive_while_idle(true)
