@@ -7,7 +7,7 @@ CLUSTER := cargo run --quiet --package testkit --bin rmom-cluster --
 export RUST_TEST_THREADS ?= 2
 
 help: ## What there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 demo: deps venv ## A whole system with the example application, on this machine
 	@echo "Building the MoM, the manager and the demo; the first time takes a few minutes."
@@ -17,6 +17,7 @@ demo: deps venv ## A whole system with the example application, on this machine
 test: deps-browser venv ## All checks and tests
 	$(MAKE) lint
 	cargo test --workspace --locked
+	$(MAKE) chaos CHAOS_SECS=60
 	$(CLUSTER) --moms 2 --managers 2 --exec $(MAKE) -C momclient-py test
 	@echo "All tests passed."
 
@@ -33,6 +34,23 @@ bench: deps ## Speed on this machine: pushes, fan-out, catch-up, a lone push, a 
 	cargo build --release --package rmom --package rmom-manager --package rmom-bench
 	@for run in lone push subscribe catch-up kill; do \
 	  echo; echo "== rmom-bench $$run"; target/release/rmom-bench $$run || exit 1; done
+
+# How long faults are caused, and what they and the load are made of: random, and printed, if left out.
+CHAOS_SECS ?= 120
+CHAOS_SEED ?=
+RMOM_CHAOS = RMOM_BIN_DIR=target/chaos target/debug/rmom-chaos
+
+chaos: deps-clocks chaos-binaries ## Breaks a whole system for CHAOS_SECS and checks that nothing was lost
+	@$(RMOM_CHAOS) run --secs $(CHAOS_SECS) $(if $(CHAOS_SEED),--seed $(CHAOS_SEED))
+
+chaos-mutants: deps chaos-binaries ## Shows that the check finds each known defect
+	@$(RMOM_CHAOS) mutants
+
+# Copied, so that the next plain build does not take their place, nor they that of plain ones for long.
+chaos-binaries:
+	cargo build --quiet --package rmom-chaos
+	cargo build --quiet --package rmom --package rmom-manager --features rmom/chaos,rmom-manager/chaos
+	@mkdir -p target/chaos && cp target/debug/rmom target/debug/rmom-manager target/chaos/
 
 fmt: venv ## Formats everything
 	cargo fmt --all
@@ -51,7 +69,10 @@ deps:
 deps-browser:
 	@./first-time-install.sh --with-browser
 
+deps-clocks:
+	@./first-time-install.sh --with-clocks
+
 venv:
 	@$(MAKE) --no-print-directory -C momclient-py set-py-venv-with-deps
 
-.PHONY: help demo test lint bench fmt queries clean deps deps-browser venv
+.PHONY: help demo test lint bench chaos chaos-mutants chaos-binaries fmt queries clean deps deps-browser deps-clocks venv

@@ -8,10 +8,11 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: ./first-time-install.sh [--check] [--with-browser]
+Usage: ./first-time-install.sh [--check] [--with-browser] [--with-clocks]
 
   --check          only report what is missing; exits with 1 if anything is
   --with-browser   also Chromium, for the tests of the example pages
+  --with-clocks    also libfaketime, for the clocks that jump in "make chaos"
 
 Exit status: 0 nothing is missing (any more), 1 something is, 2 wrong usage.
 USAGE
@@ -26,10 +27,12 @@ cluster_conf=/etc/postgresql-common/createcluster.d/rusty-mom.conf
 
 check_only=false
 with_browser=false
+with_clocks=false
 for argument in "$@"; do
     case $argument in
         --check) check_only=true ;;
         --with-browser) with_browser=true ;;
+        --with-clocks) with_clocks=true ;;
         -h | --help) usage; exit 0 ;;
         *) printf 'first-time-install.sh: unknown argument "%s".\n\n' "$argument" >&2; usage >&2; exit 2 ;;
     esac
@@ -65,6 +68,9 @@ has_linker() {
     has cc && printf 'int main(void) { return 0; }\n' | cc -x c - -o /dev/null 2>/dev/null
 }
 
+# Kept out of the usual folders of libraries, since nothing is linked with it.
+has_libfaketime() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
+
 has_browser() { has chromium || has chromium-browser || has google-chrome; }
 
 is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
@@ -82,6 +88,9 @@ find_missing() {
     [[ -s /etc/ssl/certs/ca-certificates.crt ]] ||
         need ca-certificates "the certificates by which cargo and pip know their registries"
     { has setpriv && has runuser; } || need util-linux "setpriv and runuser, with which root starts PostgreSQL as another user"
+    if $with_clocks && ! has_libfaketime; then
+        need libfaketime "the clock of a process that can be made to jump"
+    fi
     if $with_browser && ! has_browser; then
         need chromium "the browser in which the example pages are tested"
         need fonts-dejavu-core "letters for that browser"

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -34,6 +35,8 @@ pub struct ClusterBuilder {
     data_dir: Option<PathBuf>,
     proxy_moms: bool,
     proxy_databases: bool,
+    disk_megabytes: Option<u32>,
+    standby: bool,
 }
 
 impl Default for ClusterBuilder {
@@ -51,6 +54,8 @@ impl Default for ClusterBuilder {
             data_dir: None,
             proxy_moms: false,
             proxy_databases: false,
+            disk_megabytes: None,
+            standby: false,
         }
     }
 }
@@ -137,6 +142,18 @@ impl ClusterBuilder {
         self
     }
 
+    /// Puts PostgreSQL's data on a small disk; see [`PostgresBuilder::small_disk`](crate::PostgresBuilder::small_disk).
+    pub fn small_disk(mut self, megabytes: u32) -> Self {
+        self.disk_megabytes = Some(megabytes);
+        self
+    }
+
+    /// Gives PostgreSQL a synchronous standby, and one address, that of a proxy, before both: [`Cluster::fail_over`].
+    pub fn standby(mut self) -> Self {
+        self.standby = true;
+        self
+    }
+
     /// Starts everything and waits until the managers consider every MoM to be up.
     pub async fn start(self) -> Result<Cluster, Error> {
         if self.managers == 0 && self.moms > 0 {
@@ -162,17 +179,36 @@ impl ClusterBuilder {
             postgres.create_database(&database).await?;
         }
 
+        let standby = if self.standby {
+            Some(Standby {
+                address: Proxy::start(loopback(postgres.port())).await?,
+                server: postgres.start_standby().await?,
+                leads: AtomicBool::new(false),
+            })
+        } else {
+            None
+        };
+
+        let database_port = standby
+            .as_ref()
+            .map_or(postgres.port(), |standby| standby.address.port());
         let mut tries = 0;
         loop {
             tries += 1;
-            let started = self
-                .start_processes(&binaries, folder.path(), &postgres, &database)
-                .await;
+            let place = Place {
+                binaries: &binaries,
+                folder: folder.path(),
+                postgres: &postgres,
+                database_port,
+                database: &database,
+            };
+            let started = self.start_processes(&place).await;
             match started {
                 Ok((moms, managers)) => {
                     return Ok(Cluster {
                         managers,
                         moms,
+                        standby,
                         postgres,
                         database,
                         folder,
@@ -202,23 +238,20 @@ impl ClusterBuilder {
         for (name, value) in &self.postgres_settings {
             builder = builder.setting(name, value);
         }
+        if let Some(megabytes) = self.disk_megabytes {
+            builder = builder.small_disk(megabytes);
+        }
         let postgres = builder.start().await?;
         Ok((folder, Arc::new(postgres)))
     }
 
     async fn start_processes(
         &self,
-        binaries: &Path,
-        folder: &Path,
-        postgres: &Postgres,
-        database: &str,
+        place: &Place<'_>,
     ) -> Result<(Vec<Member<Mom>>, Vec<Member<Manager>>), Error> {
         let mut moms = Vec::new();
         for index in 0..self.moms {
-            moms.push(
-                self.mom(index, binaries, folder, postgres, database)
-                    .await?,
-            );
+            moms.push(self.mom(index, place).await?);
         }
         let addresses: Vec<_> = moms
             .iter()
@@ -226,10 +259,7 @@ impl ClusterBuilder {
             .collect();
         let mut managers = Vec::new();
         for index in 0..self.managers {
-            managers.push(
-                self.manager(index, binaries, folder, postgres, database, &addresses)
-                    .await?,
-            );
+            managers.push(self.manager(index, place, &addresses).await?);
         }
 
         // In this order no one waits for another's next try: a manager finds every MoM up in its first turn. That any
@@ -270,7 +300,7 @@ impl ClusterBuilder {
                 {
                     return Ok(Err(ended));
                 }
-                match postgres.psql(database, &sql).await {
+                match place.postgres.psql(place.database, &sql).await {
                     Ok(up) if up == known.len().to_string() => Ok(Ok(())),
                     Ok(up) => Err(format!("{up} of {} are up", known.len())),
                     Err(error) => Err(error.to_string()),
@@ -281,23 +311,18 @@ impl ClusterBuilder {
         Ok((moms, managers))
     }
 
-    async fn mom(
-        &self,
-        index: usize,
-        binaries: &Path,
-        folder: &Path,
-        postgres: &Postgres,
-        database: &str,
-    ) -> Result<Member<Mom>, Error> {
+    async fn mom(&self, index: usize, place: &Place<'_>) -> Result<Member<Mom>, Error> {
         let port = free_port()?;
-        let database_proxy = self.database_proxy(postgres).await?;
+        let database_proxy = self.database_proxy(place.database_port).await?;
         let mut config = MomConfig::new("127.0.0.1", port)
             .set("queue_buffer_size", 10_000)
             .set("message_ttl", 600)
             .database(
-                postgres,
-                database_proxy.as_ref().map_or(postgres.port(), Proxy::port),
-                database,
+                place.postgres,
+                database_proxy
+                    .as_ref()
+                    .map_or(place.database_port, Proxy::port),
+                place.database,
             )
             .set("database.min_connections", 1)
             .set("database.max_connections", 10);
@@ -313,8 +338,8 @@ impl ClusterBuilder {
         }
         let process = Mom::new(
             &format!("mom{index}"),
-            binaries,
-            folder,
+            place.binaries,
+            place.folder,
             &config,
             &self.mom_env,
         )?;
@@ -328,21 +353,26 @@ impl ClusterBuilder {
     async fn manager(
         &self,
         index: usize,
-        binaries: &Path,
-        folder: &Path,
-        postgres: &Postgres,
-        database: &str,
+        place: &Place<'_>,
         moms: &[(String, u16)],
     ) -> Result<Member<Manager>, Error> {
-        let database_proxy = self.database_proxy(postgres).await?;
-        let port = database_proxy.as_ref().map_or(postgres.port(), Proxy::port);
-        let mut config =
-            ManagerConfig::new(free_port()?, moms, &postgres.url_through(port, database));
+        let database_proxy = self.database_proxy(place.database_port).await?;
+        let port = database_proxy
+            .as_ref()
+            .map_or(place.database_port, Proxy::port);
+        let url = place.postgres.url_through(port, place.database);
+        let mut config = ManagerConfig::new(free_port()?, moms, &url);
         for (key, value) in &self.manager_settings {
             config = config.set(key, value);
         }
         let name = format!("manager{index}");
-        let process = Manager::new(&name, binaries, folder, &config, &self.manager_env)?;
+        let process = Manager::new(
+            &name,
+            place.binaries,
+            place.folder,
+            &config,
+            &self.manager_env,
+        )?;
         Ok(Member {
             process,
             proxy: None,
@@ -350,12 +380,30 @@ impl ClusterBuilder {
         })
     }
 
-    async fn database_proxy(&self, postgres: &Postgres) -> Result<Option<Proxy>, Error> {
+    async fn database_proxy(&self, port: u16) -> Result<Option<Proxy>, Error> {
         if !self.proxy_databases {
             return Ok(None);
         }
-        Proxy::start(loopback(postgres.port())).await.map(Some)
+        Proxy::start(loopback(port)).await.map(Some)
     }
+}
+
+/// What processes are started with.
+struct Place<'a> {
+    binaries: &'a Path,
+    folder: &'a Path,
+    postgres: &'a Postgres,
+    database_port: u16,
+    database: &'a str,
+}
+
+/// A second server and the one address of both.
+#[derive(Debug)]
+struct Standby {
+    address: Proxy,
+    server: Postgres,
+    /// Whether it has taken the primary's place.
+    leads: AtomicBool,
 }
 
 /// A process with the proxies around it.
@@ -384,6 +432,7 @@ pub struct Cluster {
     // Dropped in this order.
     managers: Vec<Member<Manager>>,
     moms: Vec<Member<Mom>>,
+    standby: Option<Standby>,
     postgres: Arc<Postgres>,
     database: String,
     folder: Folder,
@@ -459,9 +508,43 @@ impl Cluster {
             .expect("the cluster was built with `proxy_databases`")
     }
 
-    /// The PostgreSQL server.
+    /// The PostgreSQL server: the standby since [`Cluster::fail_over`].
     pub fn postgres(&self) -> &Postgres {
-        &self.postgres
+        match &self.standby {
+            Some(standby) if standby.leads.load(Ordering::Relaxed) => &standby.server,
+            _ => &self.postgres,
+        }
+    }
+
+    /// The proxy before PostgreSQL and its standby, with [`ClusterBuilder::standby`].
+    pub fn database_proxy(&self) -> &Proxy {
+        let standby = self.standby.as_ref();
+        &standby
+            .expect("the cluster was built with `standby`")
+            .address
+    }
+
+    /// Has PostgreSQL crash for good and its standby take its place, under the address that everybody knows. Returns
+    /// when that takes writes.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster was built without [`ClusterBuilder::standby`].
+    pub async fn fail_over(&self) -> Result<(), Error> {
+        let standby = self.standby.as_ref();
+        let standby = standby.expect("the cluster was built with `standby`");
+        if standby.leads.load(Ordering::Relaxed) {
+            return Err(Error::Failed(
+                "the standby has taken over before".to_owned(),
+            ));
+        }
+        // Connections to the primary end first: none may be answered by it any more.
+        standby.address.cut().await;
+        self.postgres.stop(Stop::Crash).await?;
+        standby.leads.store(true, Ordering::Relaxed);
+        standby.server.promote().await?;
+        standby.address.retarget(loopback(standby.server.port()));
+        standby.address.restore().await
     }
 
     /// The name of the cluster's database.
@@ -471,12 +554,20 @@ impl Cluster {
 
     /// The URL of the cluster's database, password included.
     pub fn database_url(&self) -> String {
-        self.postgres.url(&self.database)
+        self.postgres().url(&self.database)
     }
 
     /// Runs `sql` in the cluster's database; see [`Postgres::psql`].
     pub async fn psql(&self, sql: &str) -> Result<String, Error> {
-        self.postgres.psql(&self.database, sql).await
+        self.postgres().psql(&self.database, sql).await
+    }
+
+    /// Keeps temporary folders beyond this value, since their logs explain something.
+    pub fn keep(&self) {
+        self.folder.keep();
+        if let Some(standby) = &self.standby {
+            standby.server.keep();
+        }
     }
 
     /// Where configurations and logs are.
@@ -497,6 +588,9 @@ impl Cluster {
         // A server that was handed in may be used by others.
         if Arc::strong_count(&self.postgres) == 1 {
             self.postgres.stop(Stop::Fast).await?;
+        }
+        if let Some(standby) = &self.standby {
+            standby.server.stop(Stop::Fast).await?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use uuid::Uuid;
 
-use crate::Error;
+use crate::{Error, disk};
 
 const PREFIX: &str = "rmom-testkit-";
 const LOCK: &str = "lock";
@@ -119,7 +119,11 @@ fn sweep(parent: &Path) {
         };
         // Failure is fine: another process may be sweeping too, or a server that was left behind is still writing.
         // The lock file marks what remains for the next sweep.
-        if lock.try_lock().is_ok() && fs::remove_dir_all(entry.path()).is_err() {
+        if lock.try_lock().is_err() {
+            continue;
+        }
+        disk::unmount_below(&entry.path());
+        if fs::remove_dir_all(entry.path()).is_err() {
             let _ = File::create(entry.path().join(LOCK));
         }
     }

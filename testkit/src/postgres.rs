@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::account::{self, Account};
 use crate::process::{Process, ProcessBuilder};
-use crate::{Error, Folder, binaries, free_port, try_wait_until};
+use crate::{Disk, Error, Folder, binaries, free_port, try_wait_until};
 
 const USER: &str = "rmom";
 /// Recovery after a crash is what takes long.
@@ -22,6 +22,9 @@ const ENDS_WITHIN: Duration = Duration::from_secs(30);
 const TRIES: usize = 3;
 /// A socket's path may have 107 bytes; PostgreSQL appends `/.s.PGSQL.<port>`.
 const LONGEST_SOCKET_FOLDER: usize = 90;
+
+/// The name of the mount point of a disk of its own.
+const DISK: &str = "disk";
 
 /// A directory for data that everybody gets to and that stays.
 const ELSEWHERE: &str = "/var/tmp";
@@ -38,12 +41,14 @@ pub enum Stop {
 }
 
 /// Settings of a [`Postgres`] that is to be started.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct PostgresBuilder {
     directory: Option<PathBuf>,
     port: Option<u16>,
     settings: Vec<(String, String)>,
     throw_away: bool,
+    disk_megabytes: Option<u32>,
+    folder: Option<Folder>,
 }
 
 impl PostgresBuilder {
@@ -68,6 +73,26 @@ impl PostgresBuilder {
         self
     }
 
+    /// Puts the data on a disk of their own of so many megabytes, which can be filled up: [`Postgres::disk`]. Nothing of
+    /// them stays. Only root can; for everybody else the start is an error.
+    #[must_use]
+    pub fn small_disk(mut self, megabytes: u32) -> Self {
+        self.disk_megabytes = Some(megabytes);
+        self
+    }
+
+    /// Settings of another server.
+    pub(crate) fn settings(mut self, settings: &[(String, String)]) -> Self {
+        self.settings.extend_from_slice(settings);
+        self
+    }
+
+    /// A temporary folder that holds data and password already.
+    pub(crate) fn in_folder(mut self, folder: Folder) -> Self {
+        self.folder = Some(folder);
+        self
+    }
+
     /// Whether the directory that was given is a temporary one.
     pub(crate) fn throw_away(mut self, throw_away: bool) -> Self {
         self.throw_away = throw_away;
@@ -87,12 +112,14 @@ impl PostgresBuilder {
 /// directory if that is a temporary one.
 #[derive(Debug)]
 pub struct Postgres {
-    // Dropped before `folder`, in which it writes.
+    // Dropped before `disk` and `folder`, in which it writes.
     process: Process,
     bin: PathBuf,
     port: u16,
     password: String,
+    settings: Vec<(String, String)>,
     moved_from: Option<PathBuf>,
+    disk: Option<Disk>,
     folder: Folder,
 }
 
@@ -114,44 +141,52 @@ impl Postgres {
 
     async fn start_with(builder: PostgresBuilder) -> Result<Self, Error> {
         let account = Account::for_postgres()?;
-        let (mut folder, moved_from) = place(builder.directory.as_deref(), account.as_ref())?;
-        let data = folder.path().join("data");
+        let (folder, moved_from) = match builder.folder {
+            Some(folder) => (folder, None),
+            None => place(builder.directory.as_deref(), account.as_ref())?,
+        };
+        let mut disk = None;
+        if let Some(megabytes) = builder.disk_megabytes {
+            let mounted = Disk::mount(&folder.path().join(DISK), megabytes)?;
+            if let Some(account) = &account {
+                account.give(mounted.path())?;
+            }
+            disk = Some(mounted);
+        }
+        let root = folder.path().to_owned();
+        let home = disk.as_ref().map_or(&*root, Disk::path).to_owned();
+        let data = home.join("data");
         let bin = binaries::postgres(major_of(&data)?)?;
-        let password = password(folder.path(), account.as_ref())?;
+        let password = password(&root, account.as_ref())?;
         if !data.exists() {
-            initdb(
-                &bin,
-                folder.path(),
-                account.as_ref(),
-                builder.throw_away || folder.is_temporary(),
-            )
-            .await?;
+            let temporary = builder.throw_away || folder.is_temporary() || disk.is_some();
+            initdb(&bin, &root, &home, account.as_ref(), temporary).await?;
         }
         clear_stale_pid(&data).await?;
 
-        let mut tries = 0;
+        let at_port = |port| {
+            let account = account.clone();
+            server(&bin, &root, &data, account, port, &builder.settings)
+        };
+        let port = builder.port.map_or_else(free_port, Ok)?;
+        let mut server = Self {
+            process: at_port(port),
+            bin: bin.clone(),
+            port,
+            password,
+            settings: builder.settings.clone(),
+            moved_from,
+            disk,
+            folder,
+        };
+        let mut tries = 1;
         loop {
-            tries += 1;
-            let port = builder.port.map_or_else(free_port, Ok)?;
-            let process = server(
-                &bin,
-                folder.path(),
-                account.clone(),
-                port,
-                &builder.settings,
-            );
-            let server = Self {
-                process,
-                bin: bin.clone(),
-                port,
-                password: password.clone(),
-                moved_from: moved_from.clone(),
-                folder,
-            };
             match server.start().await {
                 Ok(()) => return Ok(server),
                 Err(Error::PortTaken(_)) if builder.port.is_none() && tries < TRIES => {
-                    Self { folder, .. } = server;
+                    tries += 1;
+                    server.port = free_port()?;
+                    server.process = at_port(server.port);
                 }
                 Err(error) => return Err(error),
             }
@@ -199,6 +234,26 @@ impl Postgres {
     /// The directory that holds data, socket, password and log.
     pub fn directory(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The disk that holds the data, with [`PostgresBuilder::small_disk`].
+    pub fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
+    }
+
+    /// Where its programs are.
+    pub(crate) fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// The settings that it was given beyond the usual ones.
+    pub(crate) fn settings(&self) -> &[(String, String)] {
+        &self.settings
+    }
+
+    fn data(&self) -> PathBuf {
+        let home = self.disk.as_ref().map_or(self.folder.path(), Disk::path);
+        home.join("data")
     }
 
     /// Creates an empty database.
@@ -261,7 +316,7 @@ impl Postgres {
     /// Starts it again after [`Postgres::stop`], on the same port, and waits until it answers.
     pub async fn start(&self) -> Result<(), Error> {
         self.process.spawn()?;
-        let pid_file = self.folder.path().join("data/postmaster.pid");
+        let pid_file = self.data().join("postmaster.pid");
         try_wait_until(
             "PostgreSQL to accept connections",
             READY_WITHIN,
@@ -416,11 +471,12 @@ fn password(folder: &Path, account: Option<&Account>) -> Result<String, Error> {
 async fn initdb(
     bin: &Path,
     folder: &Path,
+    home: &Path,
     account: Option<&Account>,
     temporary: bool,
 ) -> Result<(), Error> {
     // Made under another name first, so that a run that was broken off is not taken for a finished one.
-    let unfinished = folder.join("data.unfinished");
+    let unfinished = home.join("data.unfinished");
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished)
             .map_err(Error::io(format!("cannot remove {}", unfinished.display())))?;
@@ -450,13 +506,13 @@ async fn initdb(
     if !output.status.success() {
         return Err(Error::Failed(format!(
             "initdb in {} ended ({}):\n{}{}",
-            folder.display(),
+            home.display(),
             output.status,
             String::from_utf8_lossy(&output.stdout),
             String::from_utf8_lossy(&output.stderr)
         )));
     }
-    let data = folder.join("data");
+    let data = home.join("data");
     fs::rename(&unfinished, &data)
         .map_err(Error::io(format!("cannot rename {}", unfinished.display())))
 }
@@ -464,6 +520,7 @@ async fn initdb(
 fn server(
     bin: &Path,
     folder: &Path,
+    data: &Path,
     account: Option<Account>,
     port: u16,
     settings: &[(String, String)],
@@ -501,7 +558,7 @@ fn server(
     .death_signal("QUIT")
     .end_signal(Signal::QUIT)
     .arg("-D")
-    .arg(folder.join("data"));
+    .arg(data);
     let all = own.into_iter().chain(
         settings
             .iter()

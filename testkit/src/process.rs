@@ -111,6 +111,7 @@ impl ProcessBuilder {
             running: Mutex::new(Running {
                 child: None,
                 log_start: 0,
+                next_env: BTreeMap::new(),
             }),
         }
     }
@@ -177,6 +178,8 @@ struct Running {
     child: Option<Child>,
     /// Where in the log the latest run begins.
     log_start: u64,
+    /// Variables of the next run's environment only.
+    next_env: BTreeMap<String, String>,
 }
 
 impl Running {
@@ -191,6 +194,11 @@ impl Process {
     /// What messages call it.
     pub fn name(&self) -> &str {
         &self.launch.name
+    }
+
+    /// Sets a variable of its environment for its next start only, to arm something for one life.
+    pub fn set_env_once(&self, key: impl Into<String>, value: impl Into<String>) {
+        self.running().next_env.insert(key.into(), value.into());
     }
 
     /// Starts it and returns at once; whether it gets ready is another question.
@@ -210,7 +218,8 @@ impl Process {
                 self.name()
             )));
         }
-        let command = self.launch.command()?;
+        let mut command = self.launch.command()?;
+        command.envs(std::mem::take(&mut running.next_env));
         running.log_start = fs::metadata(&self.launch.log).map_or(0, |metadata| metadata.len());
         let child = spawn_for_good(command).map_err(|error| {
             if error.kind() == io::ErrorKind::NotFound {

@@ -1,5 +1,6 @@
 //! A TCP proxy that breaks connections on demand, to be put between any two parts of a system.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -42,6 +43,8 @@ struct Weather {
     to_target_held: bool,
     from_target_held: bool,
     delay: Duration,
+    /// The most bytes of one piece; 0 leaves bytes together as they come.
+    slice: usize,
 }
 
 /// The part of a proxy that lives between [`Proxy::restore`] and [`Proxy::cut`].
@@ -58,7 +61,7 @@ struct Line {
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
-    target: SocketAddr,
+    target: watch::Sender<SocketAddr>,
     weather: watch::Sender<Weather>,
     line: tokio::sync::Mutex<Option<Line>>,
     ended: CancellationToken,
@@ -71,7 +74,7 @@ impl Proxy {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let proxy = Self {
             address,
-            target,
+            target: watch::Sender::new(target),
             weather: watch::Sender::new(Weather::default()),
             line: tokio::sync::Mutex::new(None),
             ended: CancellationToken::new(),
@@ -111,8 +114,8 @@ impl Proxy {
         }
     }
 
-    /// Takes connections again after [`Proxy::cut`], lets bytes pass again after [`Proxy::blackhole`], and without
-    /// delay.
+    /// Takes connections again after [`Proxy::cut`], lets bytes pass again after [`Proxy::blackhole`], without delay and
+    /// unsliced.
     pub async fn restore(&self) -> Result<(), Error> {
         self.weather.send_replace(Weather::default());
         let mut line = self.line.lock().await;
@@ -126,7 +129,7 @@ impl Proxy {
         let connections = TaskTracker::new();
         let accepting = tokio::spawn(accept(
             listener,
-            self.target,
+            self.target.subscribe(),
             self.weather.subscribe(),
             connections.clone(),
             cut.clone(),
@@ -153,6 +156,18 @@ impl Proxy {
     pub fn delay(&self, delay: Duration) {
         self.weather.send_modify(|weather| weather.delay = delay);
     }
+
+    /// Makes bytes pass in pieces of 1 to `most`, in each direction, as a network of small packets does: who reads gets
+    /// frames and messages in parts. 0 leaves them together again.
+    pub fn slice(&self, most: usize) {
+        self.weather.send_modify(|weather| weather.slice = most);
+    }
+
+    /// Forwards new connections to another target: one address before a server and the one that takes its place. Those
+    /// that are open stay with the former target.
+    pub fn retarget(&self, target: SocketAddr) {
+        self.target.send_replace(target);
+    }
 }
 
 impl Drop for Proxy {
@@ -171,7 +186,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 async fn accept(
     listener: TcpListener,
-    target: SocketAddr,
+    target: watch::Receiver<SocketAddr>,
     weather: watch::Receiver<Weather>,
     connections: TaskTracker,
     cut: CancellationToken,
@@ -183,7 +198,7 @@ async fn accept(
         };
         // An error here is that of one connection, which was reset before it was taken.
         let Ok((client, _)) = accepted else { continue };
-        let (weather, cut) = (weather.clone(), cut.clone());
+        let (target, weather, cut) = (*target.borrow(), weather.clone(), cut.clone());
         connections.spawn(async move {
             let _ = cut
                 .run_until_cancelled(forward(client, target, weather))
@@ -242,9 +257,26 @@ async fn pump(
             if chunk.is_empty() {
                 break;
             }
-            to.write_all(&chunk).await?;
+            let slice = weather.borrow().slice;
+            write_sliced(&mut to, chunk, slice).await?;
         }
         to.shutdown().await
     };
     tokio::try_join!(read, write).map(drop)
+}
+
+/// Writes `chunk` in pieces of 1 to `most` bytes, or as a whole if `most` is 0.
+async fn write_sliced(to: &mut OwnedWriteHalf, mut chunk: Bytes, most: usize) -> io::Result<()> {
+    if most == 0 {
+        return to.write_all(&chunk).await;
+    }
+    while !chunk.is_empty() {
+        // Differs from piece to piece, which is all that is asked of it.
+        let length = 1 + RandomState::new().hash_one(chunk.len()) as usize % most;
+        let piece = chunk.split_to(length.min(chunk.len()));
+        to.write_all(&piece).await?;
+        // Lets the reader run in between; otherwise it would find the pieces together again.
+        tokio::task::yield_now().await;
+    }
+    Ok(())
 }

@@ -401,3 +401,22 @@ fn rmom_cluster_runs_a_command_and_exits_with_its_status() {
         2
     );
 }
+
+#[tokio::test]
+async fn a_standby_takes_over_under_the_same_address() {
+    let cluster = Cluster::builder()
+        .moms(0)
+        .managers(0)
+        .standby()
+        .start()
+        .await
+        .unwrap();
+    cluster.psql("create table row (n int)").await.unwrap();
+    let (first, address) = (cluster.postgres().port(), cluster.database_proxy().port());
+    cluster.fail_over().await.unwrap();
+    assert_ne!(cluster.postgres().port(), first);
+    assert_eq!(cluster.database_proxy().port(), address);
+    cluster.psql("insert into row values (1)").await.unwrap();
+    assert_eq!(cluster.psql("select n from row").await.unwrap(), "1");
+    assert!(cluster.fail_over().await.is_err(), "there is no second one");
+}

@@ -170,3 +170,19 @@ async fn terminate_tells_the_exit_status() {
     assert_eq!(process.terminate().await.unwrap().code(), Some(3));
     assert!(process.log_of_this_run().ends_with("bye\n"));
 }
+
+#[tokio::test]
+async fn a_variable_set_once_is_there_for_one_life() {
+    let folder = Folder::temporary().unwrap();
+    let process = ProcessBuilder::new("a teller", "/bin/sh", folder.path().join("log"))
+        .env("TESTKIT_ONCE", "usual")
+        .arg("-c")
+        .arg("echo $TESTKIT_ONCE")
+        .build();
+    process.set_env_once("TESTKIT_ONCE", "armed");
+    for expected in ["armed\n", "usual\n"] {
+        process.spawn().unwrap();
+        assert!(process.ended(SOON).await.unwrap().success());
+        assert_eq!(process.log_of_this_run(), expected);
+    }
+}

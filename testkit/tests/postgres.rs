@@ -167,3 +167,77 @@ async fn a_port_that_is_taken_is_named() {
     assert!(matches!(error, testkit::Error::PortTaken(_)), "{error}");
     assert!(error.to_string().contains(&port.to_string()), "{error}");
 }
+
+#[tokio::test]
+async fn a_promoted_standby_has_everything_that_was_acknowledged() {
+    let primary = Postgres::start_temporary().await.unwrap();
+    primary.create_database("kept").await.unwrap();
+    primary
+        .psql("kept", "create table row (n int)")
+        .await
+        .unwrap();
+    let standby = primary.start_standby().await.unwrap();
+    for n in 0..20 {
+        primary
+            .psql("kept", &format!("insert into row values ({n})"))
+            .await
+            .unwrap();
+    }
+    assert!(standby.psql("kept", "delete from row").await.is_err());
+
+    primary.stop(Stop::Crash).await.unwrap();
+    standby.promote().await.unwrap();
+    let count = "select count(*) from row";
+    assert_eq!(standby.psql("kept", count).await.unwrap(), "20");
+    standby
+        .psql("kept", "insert into row values (20)")
+        .await
+        .unwrap();
+    standby.restart(Stop::Fast).await.unwrap();
+    assert_eq!(standby.psql("kept", count).await.unwrap(), "21");
+}
+
+#[tokio::test]
+async fn commits_wait_for_a_standby_that_is_away() {
+    let primary = Postgres::start_temporary().await.unwrap();
+    let standby = primary.start_standby().await.unwrap();
+    standby.stop(Stop::Fast).await.unwrap();
+    let create = primary.psql("postgres", "create table row (n int)");
+    let create = tokio::time::timeout(Duration::from_millis(500), create);
+    assert!(create.await.is_err());
+    standby.start().await.unwrap();
+    primary
+        .psql("postgres", "create table other (n int)")
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_small_disk_gets_full_and_is_freed() {
+    if let Err(why) = testkit::Disk::is_possible() {
+        eprintln!("not tested: {why}");
+        return;
+    }
+    let postgres = Postgres::builder().small_disk(128).start().await.unwrap();
+    let disk = postgres.disk().unwrap();
+    postgres
+        .psql("postgres", "create table row (n bytea)")
+        .await
+        .unwrap();
+    // Stored uncompressed, 8 MiB take new pages.
+    let insert = "insert into row select decode(repeat(md5(n::text), 256), 'hex') from generate_series(1, 2048) n";
+    postgres.psql("postgres", insert).await.unwrap();
+
+    disk.fill().unwrap();
+    assert!(postgres.psql("postgres", insert).await.is_err());
+    disk.free().unwrap();
+    if !postgres.process().is_running() {
+        postgres.start().await.unwrap();
+    }
+    testkit::wait_until("room", Duration::from_secs(30), async || {
+        postgres.psql("postgres", insert).await
+    })
+    .await;
+    let count = postgres.psql("postgres", "select count(*) from row").await;
+    assert_eq!(count.unwrap(), "4096");
+}

@@ -118,6 +118,42 @@ async fn a_delay_is_at_least_what_was_asked_for_and_keeps_the_order() {
 }
 
 #[tokio::test]
+async fn sliced_bytes_come_in_small_pieces_and_in_order() {
+    let (target, _server) = echo().await;
+    let proxy = Proxy::start(target).await.unwrap();
+    proxy.slice(3);
+    let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+    let sent: Vec<u8> = (0..2_000_u32).map(|n| (n % 251) as u8).collect();
+    stream.write_all(&sent).await.unwrap();
+    let (mut received, mut reads) = (Vec::new(), 0);
+    while received.len() < sent.len() {
+        assert!(stream.read_buf(&mut received).await.unwrap() > 0);
+        reads += 1;
+    }
+    assert_eq!(received, sent);
+    // Pieces that arrived while nobody read come together, so how many reads there are is not certain; one it is not.
+    assert!(reads > 1);
+}
+
+#[tokio::test]
+async fn a_new_target_is_for_new_connections() {
+    let (target, _server) = echo().await;
+    let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = Proxy::start(target).await.unwrap();
+    let mut old = TcpStream::connect(proxy.address()).await.unwrap();
+    assert_eq!(ask(&mut old, b"one").await.unwrap(), b"one");
+
+    proxy.retarget(other.local_addr().unwrap());
+    let mut new = TcpStream::connect(proxy.address()).await.unwrap();
+    let (mut accepted, _) = other.accept().await.unwrap();
+    accepted.write_all(b"other").await.unwrap();
+    let mut answer = [0; 5];
+    new.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"other");
+    assert_eq!(ask(&mut old, b"two").await.unwrap(), b"two");
+}
+
+#[tokio::test]
 async fn a_target_that_refuses_ends_the_connection() {
     let (target, server) = echo().await;
     let proxy = Proxy::start(target).await.unwrap();
