@@ -30,9 +30,10 @@ lint: deps venv ## Formats, lints, docs, licences, and whether generated files a
 	else echo "cargo-deny is not installed, so licences and sources are not checked (cargo install --locked cargo-deny)"; fi
 	$(MAKE) -C momclient-py lint
 
-bench: deps ## Speed on this machine: pushes, fan-out, catch-up, a lone push, a MoM killed under load
+bench: deps ## Speed on this machine: pushes, fan-out, catch-up, failover, overload, slow subscribers
 	cargo build --release --package rmom --package rmom-manager --package rmom-bench
-	@for run in lone push subscribe catch-up kill; do \
+	@for run in lone push subscribe catch-up kill "failover --rounds 3" "failover --rounds 3 --fault freeze" \
+	  "overload --secs 10" slow; do \
 	  echo; echo "== rmom-bench $$run"; target/release/rmom-bench $$run || exit 1; done
 
 # How long faults are caused, and what they and the load are made of: random, and printed, if left out.

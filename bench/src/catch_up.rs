@@ -24,7 +24,7 @@ pub(crate) async fn catch_up(system: &System, shape: &Shape, options: &Options) 
         .await?;
     let started = Instant::now();
     let receivers = Receivers::open(system, &queues, shape, load.counters.clone()).await?;
-    let (verdict, last_at) = receivers.finish(&pushed).await?;
+    let (verdict, last_at) = receivers.finish(&pushed.acks).await?;
     drop(progress);
     Ok(Report::of_push("catch-up", shape, &pushed).with_deliveries(
         shape.subscribers.get(),

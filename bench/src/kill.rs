@@ -46,7 +46,7 @@ pub(crate) async fn kill(system: &System, shape: &Shape, options: &Options) -> R
         _ = &mut pushing => bail!("the pushes were over before the kill; push more --messages"),
     }
     let pushed = pushing.await?;
-    let (verdict, last_at) = receivers.finish(&pushed).await?;
+    let (verdict, last_at) = receivers.finish(&pushed.acks).await?;
     drop(progress);
     let killed_at = *load.killed_at.get().expect("it was set before the kill");
     Ok(Report::of_push("kill", shape, &pushed)

@@ -13,6 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
 use momclient::{Pusher, Receipt};
 use tokio::task::JoinSet;
+use tokio::time::sleep_until;
 
 use crate::options::{Options, Shape};
 use crate::progress::{Counters, Progress};
@@ -22,6 +23,9 @@ use crate::system::System;
 /// Acknowledgements of one queue: the sequence of each and a fingerprint of its id.
 pub(crate) type Acks = Vec<(i64, u32)>;
 
+/// More than a pusher ever has in flight that pushes at a rate which the system can take.
+const MOST_IN_FLIGHT: usize = 65_536;
+
 /// What all connections share.
 pub(crate) struct Load {
     payload: Bytes,
@@ -30,6 +34,8 @@ pub(crate) struct Load {
     pub(crate) counters: Arc<Counters>,
     /// Set when a MoM was killed: from then on the instants of acknowledgements are kept.
     pub(crate) killed_at: OnceLock<Instant>,
+    /// When to stop pushing, where there are no so many messages to push.
+    ends_at: Option<Instant>,
 }
 
 /// What became of the pushes.
@@ -90,7 +96,13 @@ impl Load {
             in_flight: shape.in_flight.get(),
             counters: Arc::default(),
             killed_at: OnceLock::new(),
+            ends_at: None,
         }
+    }
+
+    /// Whether there is time left to push.
+    fn goes_on(&self) -> bool {
+        self.ends_at.is_none_or(|end| Instant::now() < end)
     }
 }
 
@@ -101,13 +113,7 @@ impl Lanes {
         let mut lanes = Vec::with_capacity(count);
         for index in 0..count {
             let queue = index % queues.len();
-            let pusher = system
-                .client()
-                .pusher(&queues[queue])
-                .in_flight(shape.in_flight.get())
-                .deadline(Duration::from_mins(1))
-                .await
-                .with_context(|| format!("connecting a pusher to the queue {}", queues[queue]))?;
+            let pusher = open_pusher(system, &queues[queue], shape.in_flight.get()).await?;
             let extra = u64::from((index as u64) < shape.messages % count as u64);
             lanes.push(Lane {
                 queue,
@@ -119,6 +125,34 @@ impl Lanes {
             lanes,
             queues: queues.len(),
         })
+    }
+
+    /// Pushes for so many seconds instead of so many messages. Also tells how many were acknowledged in each.
+    pub(crate) async fn run_for(
+        mut self,
+        shape: &Shape,
+        seconds: u64,
+    ) -> Result<(Pushed, Vec<u64>)> {
+        for lane in &mut self.lanes {
+            lane.messages = u64::MAX;
+        }
+        let started = Instant::now();
+        let mut load = Load::new(shape);
+        load.ends_at = Some(started + Duration::from_secs(seconds));
+        let load = Arc::new(load);
+        let by_second = async {
+            let mut counts = Vec::new();
+            let mut before = 0;
+            for second in 1..=seconds {
+                sleep_until((started + Duration::from_secs(second)).into()).await;
+                let now = load.counters.acked();
+                counts.push(now - before);
+                before = now;
+            }
+            counts
+        };
+        let (pushed, counts) = tokio::join!(self.run(&load), by_second);
+        Ok((pushed?, counts))
     }
 
     /// Pushes everything and waits for the last answer.
@@ -154,11 +188,34 @@ impl Lanes {
     }
 }
 
+/// Pushers for those who push at a rate of their own.
+pub(crate) async fn open_pushers(
+    system: &System,
+    queue: &str,
+    count: usize,
+) -> Result<Vec<Pusher>> {
+    let mut pushers = Vec::with_capacity(count);
+    for _ in 0..count {
+        pushers.push(open_pusher(system, queue, MOST_IN_FLIGHT).await?);
+    }
+    Ok(pushers)
+}
+
+async fn open_pusher(system: &System, queue: &str, in_flight: usize) -> Result<Pusher> {
+    system
+        .client()
+        .pusher(queue)
+        .in_flight(in_flight)
+        .deadline(Duration::from_mins(1))
+        .await
+        .with_context(|| format!("connecting a pusher to the queue {queue}"))
+}
+
 impl Lane {
     async fn run(self, load: Arc<Load>) -> LaneOutcome {
         let mut outcome = LaneOutcome {
             queue: self.queue,
-            acks: Acks::with_capacity(self.messages as usize),
+            acks: Acks::with_capacity(self.messages.min(1 << 20) as usize),
             latency: histogram(),
             failed: 0,
             first_failure: None,
@@ -179,7 +236,7 @@ impl Lane {
             left -= 1;
         }
         while let Some((took, receipt)) = in_flight.next().await {
-            if left > 0 {
+            if left > 0 && load.goes_on() {
                 in_flight.push(push());
                 left -= 1;
             }

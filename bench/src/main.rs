@@ -1,17 +1,21 @@
 //! `rmom-bench`: measures a rusty-mom system from where its users stand, at the client library.
 //!
 //! Every subcommand creates queues of its own, deletes them at the end, and exits with 1 if anything that was
-//! acknowledged was not delivered, or if a push failed. Without `--addr` it starts a private cluster of the binaries
+//! acknowledged was not delivered, if a push failed, or if what was to be tried did not come about. Without `--addr` it starts a private cluster of the binaries
 //! beside it.
 
 mod catch_up;
+mod failover;
 mod kill;
 mod load;
 mod lone;
+mod memory;
 mod options;
+mod overload;
 mod progress;
 mod receive;
 mod report;
+mod slow;
 mod system;
 
 use std::process::ExitCode;
@@ -69,5 +73,8 @@ async fn measure(system: &System, options: &Options) -> Result<Report> {
         Command::CatchUp(shape) => catch_up::catch_up(system, shape, options).await,
         Command::Lone(shape) => lone::lone(system, shape).await,
         Command::Kill(shape) => kill::kill(system, shape, options).await,
+        Command::Failover(shape) => failover::failover(system, shape, options).await,
+        Command::Overload(shape) => overload::overload(system, shape, options).await,
+        Command::Slow(shape) => slow::slow(system, shape, options).await,
     }
 }

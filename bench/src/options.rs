@@ -1,8 +1,8 @@
 //! The command line.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Measures a rusty-mom system at the client library.
 #[derive(Parser)]
@@ -34,6 +34,34 @@ pub(crate) enum Command {
     /// Kills the MoM that hosts the queue while messages flow, and measures what that costs. Always on a private
     /// cluster.
     Kill(Shape),
+    /// Kills or freezes a MoM with many queues, again and again, and measures how long its queues are silent. Always on
+    /// a private cluster.
+    Failover(FailoverShape),
+    /// Offers more than the system can take, and measures how it refuses and how soon it is itself again. Always on a
+    /// private cluster.
+    Overload(OverloadShape),
+    /// Measures whether a subscriber that does not read and one that reads slowly are felt by anybody else. Always on a
+    /// private cluster.
+    Slow(SlowShape),
+}
+
+impl Command {
+    /// How many MoMs and managers a private cluster has.
+    pub(crate) fn cluster(&self) -> (usize, usize) {
+        match self {
+            Self::Kill(_) => (2, 1),
+            Self::Failover(shape) => (shape.moms.get(), shape.managers.get()),
+            _ => (1, 1),
+        }
+    }
+
+    /// Whether it must be one, since its processes are dealt with.
+    pub(crate) fn needs_processes(&self) -> bool {
+        matches!(
+            self,
+            Self::Kill(_) | Self::Failover(_) | Self::Overload(_) | Self::Slow(_)
+        )
+    }
 }
 
 /// How much is pushed, by how many, to how many.
@@ -86,4 +114,92 @@ pub(crate) struct LoneShape {
     /// Url of the PostgreSQL that the system stores in; needed with --addr.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     pub(crate) database_url: Option<String>,
+}
+
+/// What happens to a MoM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Fault {
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP: it keeps its connections and answers nothing.
+    Freeze,
+}
+
+/// How many queues fail over, and how often.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FailoverShape {
+    /// Queues, spread over the MoMs.
+    #[arg(long, default_value = "100")]
+    pub(crate) queues: NonZeroUsize,
+
+    /// How often a MoM fails.
+    #[arg(long, default_value = "10")]
+    pub(crate) rounds: NonZeroUsize,
+
+    /// What happens to it.
+    #[arg(long, value_enum, default_value = "kill")]
+    pub(crate) fault: Fault,
+
+    /// MoMs, 2 at least.
+    #[arg(long, default_value = "3")]
+    pub(crate) moms: NonZeroUsize,
+
+    /// Managers.
+    #[arg(long, default_value = "2")]
+    pub(crate) managers: NonZeroUsize,
+
+    /// Queues of the MoM that fails which are pushed to all the time, every 5 ms each. The others are pushed to once
+    /// the MoM has failed.
+    #[arg(long, default_value = "8")]
+    pub(crate) observed: NonZeroUsize,
+
+    /// Bytes in a message.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) size: usize,
+}
+
+/// By how much the system is overloaded, and how.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OverloadShape {
+    /// Seconds of overload.
+    #[arg(long, default_value = "30")]
+    pub(crate) secs: NonZeroU64,
+
+    /// How many times the capacity is offered.
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) times: f64,
+
+    /// Connections that overload.
+    #[arg(long, default_value = "16")]
+    pub(crate) connections: NonZeroUsize,
+
+    /// Pushes without an answer on each of them at the most, which bounds the memory of this program. What would be due
+    /// beyond that is not sent. All together they must be more than may wait in the MoM.
+    #[arg(long, default_value = "1500")]
+    pub(crate) in_flight: NonZeroUsize,
+
+    /// Bytes in a message.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) size: usize,
+}
+
+/// Who subscribes beside the two that are slow.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SlowShape {
+    /// Subscribers that read what comes.
+    #[arg(long, default_value = "10")]
+    pub(crate) subscribers: NonZeroUsize,
+
+    /// Seconds that are measured, without the slow ones and then with them.
+    #[arg(long, default_value = "10")]
+    pub(crate) secs: NonZeroU64,
+
+    /// Bytes in a message, 24 at least.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) size: usize,
+}
+
+/// A number that is written down in the code.
+pub(crate) fn count(number: usize) -> NonZeroUsize {
+    NonZeroUsize::new(number).expect("numbers that are written down are not zero")
 }

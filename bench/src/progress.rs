@@ -58,6 +58,17 @@ impl Progress {
     }
 }
 
+/// A line that says what is going on, for runs that are not told in messages.
+pub(crate) fn stage(json: bool) -> ProgressBar {
+    let bar = if json {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new_spinner()
+    };
+    bar.enable_steady_tick(Duration::from_millis(100));
+    bar
+}
+
 impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();

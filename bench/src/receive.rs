@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::load::{Acks, Lanes, Load, Pushed, fingerprint};
+use crate::load::{Acks, Lanes, Load, fingerprint};
 use crate::options::{Options, Shape};
 use crate::progress::{Counters, Progress};
 use crate::report::Report;
@@ -30,7 +30,7 @@ pub(crate) struct Receivers {
 }
 
 /// What one subscriber received.
-struct Received {
+pub(crate) struct Received {
     queue: usize,
     /// The fingerprint at each sequence, from 1; 0 where nothing came.
     seen: Vec<u32>,
@@ -62,7 +62,7 @@ pub(crate) async fn subscribe(system: &System, shape: &Shape, options: &Options)
     let progress = Progress::show(&load.counters, total, options.json);
     let started = Instant::now();
     let pushed = lanes.run(&load).await?;
-    let (verdict, last_at) = receivers.finish(&pushed).await?;
+    let (verdict, last_at) = receivers.finish(&pushed.acks).await?;
     drop(progress);
     Ok(
         Report::of_push("subscribe", shape, &pushed).with_deliveries(
@@ -115,10 +115,10 @@ impl Receivers {
 
     /// Waits until each subscriber has come to the last acknowledged sequence, and compares. Also tells when the last
     /// message came.
-    pub(crate) async fn finish(mut self, pushed: &Pushed) -> Result<(Verdict, Instant)> {
+    pub(crate) async fn finish(mut self, acks: &[Acks]) -> Result<(Verdict, Instant)> {
         let last = |acks: &Acks| acks.iter().map(|(seq, _)| *seq).max().unwrap_or(0);
         self.last_seqs
-            .send_replace(Some(pushed.acks.iter().map(last).collect()));
+            .send_replace(Some(acks.iter().map(last).collect()));
         let mut verdict = Verdict::default();
         let mut last_at = None;
         while !self.running.is_empty() {
@@ -126,7 +126,7 @@ impl Receivers {
             match timeout(PATIENCE, self.running.join_next()).await {
                 Ok(Some(received)) => {
                     let received = received.context("a subscriber's task ended early")?;
-                    received.judge(&pushed.acks[received.queue], &mut verdict);
+                    received.judge(&acks[received.queue], &mut verdict);
                     last_at = last_at.max(Some(received.last_at));
                 }
                 Ok(None) => break,
@@ -153,13 +153,7 @@ async fn receive(
     given_up: CancellationToken,
     counters: Arc<Counters>,
 ) -> Received {
-    let mut received = Received {
-        queue,
-        seen: Vec::new(),
-        messages: 0,
-        repeats: 0,
-        last_at: Instant::now(),
-    };
+    let mut received = Received::new(queue);
     let mut until = None;
     while until.is_none_or(|until| subscriber.last_seq() < until) {
         let message = tokio::select! {
@@ -188,7 +182,18 @@ async fn receive(
 }
 
 impl Received {
-    fn record(&mut self, seq: i64, fingerprint: u32) {
+    /// An empty book.
+    pub(crate) fn new(queue: usize) -> Self {
+        Self {
+            queue,
+            seen: Vec::new(),
+            messages: 0,
+            repeats: 0,
+            last_at: Instant::now(),
+        }
+    }
+
+    pub(crate) fn record(&mut self, seq: i64, fingerprint: u32) {
         let index = seq as usize - 1;
         if index >= self.seen.len() {
             self.seen.resize(index + 1, 0);
@@ -199,7 +204,8 @@ impl Received {
         self.last_at = Instant::now();
     }
 
-    fn judge(&self, acks: &Acks, verdict: &mut Verdict) {
+    /// Adds to the verdict how this compares with what was acknowledged.
+    pub(crate) fn judge(&self, acks: &Acks, verdict: &mut Verdict) {
         let came = |(seq, fingerprint): &&(i64, u32)| {
             self.seen.get(*seq as usize - 1) == Some(fingerprint)
         };
@@ -217,13 +223,7 @@ mod tests {
 
     #[test]
     fn a_message_that_did_not_come_or_came_as_another_is_lost() {
-        let mut received = Received {
-            queue: 0,
-            seen: Vec::new(),
-            messages: 0,
-            repeats: 0,
-            last_at: Instant::now(),
-        };
+        let mut received = Received::new(0);
         for (seq, fingerprint) in [(1, 11), (2, 22), (4, 44), (4, 44), (5, 99)] {
             received.record(seq, fingerprint);
         }

@@ -6,9 +6,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::load::Pushed;
+use crate::failover::Failover;
+use crate::load::{Acks, Pushed};
 use crate::options::{LoneShape, Shape};
+use crate::overload::Overload;
 use crate::receive::Verdict;
+use crate::slow::Slow;
 
 /// The figures of a run. What a subcommand does not measure is 0, or is left out if no other measures it.
 #[derive(Debug, Default, Serialize)]
@@ -34,6 +37,15 @@ pub(crate) struct Report {
     lone: Option<Lone>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kill: Option<Kill>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) failover: Option<Failover>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) overload: Option<Overload>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) slow: Option<Slow>,
+    /// Why the figures say nothing, if they do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) proves_nothing: Option<&'static str>,
 }
 
 /// A lone push beside a bare insert.
@@ -69,6 +81,32 @@ impl Report {
             acked_per_s: rate(acked, pushed.elapsed),
             ack_us_p50: pushed.latency.value_at_quantile(0.5),
             ack_us_p99: pushed.latency.value_at_quantile(0.99),
+            ..Self::default()
+        }
+    }
+
+    /// Of a run with more figures than those of its pushes.
+    pub(crate) fn of_acks(
+        command: &'static str,
+        shape: &Shape,
+        acks: &[Acks],
+        failed: u64,
+        latency: &Histogram<u64>,
+        elapsed: Duration,
+    ) -> Self {
+        let acked = acks.iter().map(|acks| acks.len() as u64).sum();
+        Self {
+            command,
+            size: shape.size,
+            messages: acked + failed,
+            queues: shape.queues.get(),
+            connections: shape.connections.get(),
+            in_flight: shape.in_flight.get(),
+            acked,
+            failed,
+            acked_per_s: rate(acked, elapsed),
+            ack_us_p50: latency.value_at_quantile(0.5),
+            ack_us_p99: latency.value_at_quantile(0.99),
             ..Self::default()
         }
     }
@@ -112,9 +150,9 @@ impl Report {
         self
     }
 
-    /// Whether nothing acknowledged was lost, nothing came twice, and no push failed.
+    /// Whether nothing acknowledged was lost, nothing came twice, no push failed, and the figures say something.
     pub(crate) fn is_sound(&self) -> bool {
-        self.lost == 0 && self.repeats == 0 && self.failed == 0
+        self.lost == 0 && self.repeats == 0 && self.failed == 0 && self.proves_nothing.is_none()
     }
 
     pub(crate) fn print(&self, json: bool) {
@@ -162,15 +200,27 @@ impl Report {
             row("kill to next ack", format!("{} ms", kill.kill_to_ack_ms));
             row("longest silence", format!("{} ms", kill.silence_ms));
         }
+        if let Some(failover) = &self.failover {
+            failover.print();
+        }
+        if let Some(overload) = &self.overload {
+            overload.print();
+        }
+        if let Some(slow) = &self.slow {
+            slow.print();
+        }
+        if let Some(why) = self.proves_nothing {
+            row("proves nothing", why);
+        }
     }
 }
 
-fn row(name: &str, value: impl Display) {
+pub(crate) fn row(name: &str, value: impl Display) {
     println!("{name:<18}{value}");
 }
 
 /// Per second, rounded to a tenth: more digits would only pretend.
-fn rate(count: u64, elapsed: Duration) -> f64 {
+pub(crate) fn rate(count: u64, elapsed: Duration) -> f64 {
     if elapsed.is_zero() {
         return 0.0;
     }

@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use momclient::MoMClient;
-use testkit::Cluster;
+use testkit::{Cluster, Manager};
 
-use crate::options::{Command, Options};
+use crate::options::Options;
+
+/// How often the managers of a private cluster look at all MoMs.
+pub(crate) const MANAGER_CYCLE_SECS: u64 = 1;
+/// How long its MoMs may take to answer.
+pub(crate) const LIFE_PROBE_DEADLINE_MILLIS: u64 = 1000;
 
 /// A running system, and the queues that this program made in it.
 pub(crate) struct System {
@@ -20,20 +25,26 @@ impl System {
     /// Finds or starts it.
     pub(crate) async fn open(options: &Options) -> Result<Self> {
         let (addr, cluster) = match (&options.addr, &options.command) {
-            (Some(_), Command::Kill(_)) => {
-                bail!("kill runs only on a private cluster; leave --addr out")
+            (Some(_), command) if command.needs_processes() => {
+                bail!("this runs only on a private cluster; leave --addr out")
             }
             (Some(addr), _) => (addr.clone(), None),
             (None, command) => {
-                let moms = if matches!(command, Command::Kill(_)) {
-                    2
-                } else {
-                    1
-                };
-                let cluster = Cluster::start(moms, 1)
+                let (moms, managers) = command.cluster();
+                let cluster = Cluster::builder()
+                    .moms(moms)
+                    .managers(managers)
+                    // What managers do that are not told otherwise, written out since figures depend on it.
+                    .manager_setting("manager_cycle_secs", &MANAGER_CYCLE_SECS.to_string())
+                    .manager_setting(
+                        "life_probe_deadline_millis",
+                        &LIFE_PROBE_DEADLINE_MILLIS.to_string(),
+                    )
+                    .start()
                     .await
                     .context("starting a private cluster")?;
-                (cluster.manager(0).url(), Some(cluster))
+                let urls: Vec<_> = cluster.managers().map(Manager::url).collect();
+                (urls.join(","), Some(cluster))
             }
         };
         let client = MoMClient::builder(addr.split(','))
@@ -81,12 +92,16 @@ impl System {
         }
     }
 
+    /// The private cluster.
+    pub(crate) fn cluster(&self) -> Result<&Cluster> {
+        self.cluster
+            .as_ref()
+            .context("only a private cluster has processes to deal with")
+    }
+
     /// Kills the MoM that hosts a queue, with SIGKILL.
     pub(crate) async fn kill_host_of(&self, queue: &str) -> Result<()> {
-        let cluster = self
-            .cluster
-            .as_ref()
-            .context("only a private cluster has processes to kill")?;
+        let cluster = self.cluster()?;
         let host = self.client.queue(queue).await?;
         let mom = cluster
             .moms()
