@@ -41,7 +41,7 @@ pub struct Nemesis {
     moms: Vec<Lock>,
     managers: Vec<Lock>,
     database: Lock,
-    clocks: Option<Clocks>,
+    clocks: Option<Arc<Clocks>>,
     /// MoMs that may be broken at a time.
     breakable: Arc<Semaphore>,
     tally: Mutex<Tally>,
@@ -78,7 +78,7 @@ struct Victim {
 
 impl Nemesis {
     /// The nemesis of a cluster that was built with `proxy_moms` and `proxy_databases`.
-    pub fn new(cluster: Arc<Cluster>, clocks: Option<Clocks>, history: History) -> Arc<Self> {
+    pub fn new(cluster: Arc<Cluster>, clocks: Option<Arc<Clocks>>, history: History) -> Arc<Self> {
         let moms = cluster.moms().len();
         let managers = cluster.managers().len();
         Arc::new(Self {

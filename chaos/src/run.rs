@@ -64,6 +64,8 @@ pub struct Outcome {
     /// Where history and logs are, as long as this lives or [`Outcome::keep`] was called.
     pub folder: PathBuf,
     cluster: Arc<Cluster>,
+    /// Dropped after the processes that go by them, whose files they remove.
+    _clocks: Option<Arc<Clocks>>,
 }
 
 /// What the logs tell.
@@ -157,7 +159,7 @@ pub async fn run(options: &Options) -> Result<Outcome> {
     )
     .await
     .context("queues and channels cannot be created")?;
-    let nemesis = Nemesis::new(cluster.clone(), clocks, history.clone());
+    let nemesis = Nemesis::new(cluster.clone(), clocks.clone(), history.clone());
     let steps = options.steps();
     let work = async {
         nemesis.run(&steps, options.duration).await?;
@@ -183,6 +185,7 @@ pub async fn run(options: &Options) -> Result<Outcome> {
         traces,
         folder,
         cluster,
+        _clocks: clocks,
     })
 }
 
@@ -200,7 +203,7 @@ async fn binaries() -> Result<PathBuf> {
     Ok(directory)
 }
 
-async fn start(options: &Options, folder: &Folder) -> Result<(Arc<Cluster>, Option<Clocks>)> {
+async fn start(options: &Options, folder: &Folder) -> Result<(Arc<Cluster>, Option<Arc<Clocks>>)> {
     let plan = &options.plan;
     let mut builder = Cluster::builder()
         .binaries(binaries().await?)
@@ -239,7 +242,7 @@ async fn start(options: &Options, folder: &Folder) -> Result<(Arc<Cluster>, Opti
         for (key, value) in &manager_variables {
             builder = builder.manager_env(key, value);
         }
-        clocks = Some(Clocks { moms, managers });
+        clocks = Some(Arc::new(Clocks { moms, managers }));
     }
     Ok((Arc::new(builder.start().await?), clocks))
 }
