@@ -108,7 +108,7 @@ impl Appender {
     /// # Errors
     /// After [`Error::Unavailable`] and [`Error::Locked`] the outcome is **not known**. Call again with the identical
     /// batches until the answer is definite, and append nothing else to these queues meanwhile: a batch that was
-    /// committed the first time is recognised by its first message's id and not written twice. Should the first
+    /// committed the first time is recognised by its epoch and its first message's id, and not written twice. Should the first
     /// statement still be at work in the server, the second waits for it, on the primary key. After any other error
     /// nothing was committed.
     pub async fn append(
@@ -351,6 +351,9 @@ async fn insert_many(
 /// row of the queue, or the MoM does not own it any more. Read in a statement of its own, so that it sees what was
 /// committed meanwhile.
 ///
+/// A batch is known again by its first id and its epoch. The id alone would not do: a push that was repeated at the next
+/// owner has the same id there, and may begin another batch at the same sequence.
+///
 /// The row of an earlier try may have become visible by a restart of the server, before it reached a synchronous
 /// standby. The message to nobody makes this statement one that writes, so that its commit waits for the standby to have
 /// all before it.
@@ -364,11 +367,13 @@ async fn fates(
         r#"
         select
             b.queue_id as "queue_id!", m.queue_id is not null as "is_taken!",
-            coalesce(m.ids[1] = b.first_id, false) as "is_ours!", q.id is not null as "is_owned!"
+            coalesce(m.ids[1] = b.first_id and m.epoch = b.epoch, false) as "is_ours!", q.id is not null as "is_owned!"
         from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::uuid[]) as b (queue_id, epoch, first_seq, first_id)
         left join message_batch m on m.queue_id = b.queue_id and m.first_seq = b.first_seq
         left join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $5
-        left join lateral (select pg_logical_emit_message(true, 'rmom', '') where m.ids[1] = b.first_id) barrier on true
+        left join lateral (
+            select pg_logical_emit_message(true, 'rmom', '') where m.ids[1] = b.first_id and m.epoch = b.epoch
+        ) barrier on true
         "#,
         batches.iter().map(|batch| batch.queue_id).bind_iter() as _,
         batches.iter().map(|batch| batch.epoch).bind_iter() as _,

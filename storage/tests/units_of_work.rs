@@ -304,6 +304,31 @@ async fn nothing_is_appended_by_another_mom_under_another_epoch_or_to_a_deleted_
 }
 
 #[tokio::test]
+async fn a_batch_of_the_next_owner_is_not_taken_for_ones_own_although_it_begins_with_the_same_push()
+{
+    let database = Database::new().await;
+    let (mom, queue) = database.queue("news").await;
+    let here = messages(&["a", "b"]);
+    let there = [here[0].clone(), messages(&["c"]).remove(0)];
+    let taken = database.store.seize(queue.queue_id, queue.epoch, mom).await;
+    let mut next = queue.clone();
+    next.epoch = taken.unwrap().unwrap().epoch;
+    let mut appender = database.store.appender();
+    let fates = appender
+        .append(mom, MINUTE, &[batch(&next, 1, &there)])
+        .await;
+    assert_eq!(fates.unwrap(), [Appended::Committed]);
+    let fates = appender
+        .append(mom, MINUTE, &[batch(&queue, 1, &here)])
+        .await;
+    assert_eq!(fates.unwrap(), [Appended::Fenced]);
+    let fates = appender
+        .append(mom, MINUTE, &[batch(&next, 1, &there)])
+        .await;
+    assert_eq!(fates.unwrap(), [Appended::Committed], "the same again");
+}
+
+#[tokio::test]
 async fn an_append_passes_over_a_queue_whose_row_is_held_and_can_be_repeated() {
     let database = Database::new().await;
     let (mom, held) = database.queue("held").await;
