@@ -45,6 +45,8 @@ pub(crate) struct Overload {
     offered_per_s: f64,
     /// What was sent; the rest was due while this process had as many under way as it allows itself.
     sent_per_s: f64,
+    /// How many that are. No answer comes sooner than the system takes for them, and each costs it memory.
+    under_way_most: usize,
     acked_per_s: f64,
     /// By code.
     refused: BTreeMap<String, u64>,
@@ -52,13 +54,14 @@ pub(crate) struct Overload {
     ack_us: Quantiles,
     refusal_us: Quantiles,
     /// Of a connection that has one push under way at a time, so that it waits for none of its own.
+    lone_sent: u64,
     lone_refused: u64,
     lone_refusal_us: Quantiles,
     mom_kib_before: u64,
     mom_kib_most: u64,
     mom_kib_after: u64,
     mom_kib_peak: u64,
-    /// Acknowledged in each second after the overload.
+    /// Acknowledged in each second after the overload, while its last pushes are still being answered.
     recovery_per_s: Vec<u64>,
     /// The first of these seconds with 90 % of the capacity, from 1.
     recovered_in_s: Option<usize>,
@@ -161,11 +164,13 @@ pub(crate) async fn overload(
         capacity_per_s: capacity,
         offered_per_s: offered,
         sent_per_s: rate(all.sent, secs),
+        under_way_most: shape.connections.get() * shape.in_flight.get(),
         acked_per_s: rate(acked_in_time, secs),
         refused_per_s: rate(refused, secs),
         refused: std::mem::take(&mut all.refused),
         ack_us: Quantiles::of(&all.ack_took),
         refusal_us: Quantiles::of(&all.refusal_took),
+        lone_sent: lone.sent,
         lone_refused: lone.refusal_took.len(),
         lone_refusal_us: Quantiles::of(&lone.refusal_took),
         mom_kib_before,
@@ -362,9 +367,10 @@ impl Overload {
         row(
             "offered",
             format!(
-                "{} a second, of which {} were sent by a client on the same processors",
+                "{} a second, of which a client on the same processors sent {}, with at most {} under way",
                 self.offered_per_s.round(),
-                self.sent_per_s
+                self.sent_per_s,
+                self.under_way_most
             ),
         );
         row(
@@ -379,7 +385,10 @@ impl Overload {
         row("  in", self.refusal_us);
         row(
             "  lone push",
-            format!("{} refusals in {}", self.lone_refused, self.lone_refusal_us),
+            format!(
+                "refused {} times of {}, in {}",
+                self.lone_refused, self.lone_sent, self.lone_refusal_us
+            ),
         );
         row(
             "memory of the MoM",
