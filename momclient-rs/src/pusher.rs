@@ -24,9 +24,10 @@ use crate::link::{Address, MoM};
 use crate::manager::invalid_setting;
 use crate::session::{Session, Ticket};
 
-/// A push without an answer for this long asks the manager whether its queue has moved; if not, it keeps waiting. This
-/// is how pushes leave a frozen MoM, which breaks no connection.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A push without an answer for this long asks the manager whether its queue has moved, and if not, keeps waiting and
+/// asks again after the shorter time. This is how pushes leave a frozen MoM, which breaks no connection. All pushes of a
+/// pusher ask together.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(250));
 
 /// A push without an answer for this long is tried again over a new connection: the present one may be cut off.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -335,7 +336,7 @@ impl Shared {
                 return Err(conclude(last, unknown));
             }
             looked_up = true;
-            let renewed = self.renew(route.generation, true, moved_to.take());
+            let renewed = self.renew(self.last_with(&route), true, moved_to.take());
             match timeout_at(deadline, renewed).await {
                 Ok(renewed) => route = renewed,
                 Err(_) => return Err(conclude(last, unknown)),
@@ -395,8 +396,10 @@ impl Shared {
         let mut call = pin!(mom.push_to_queue(push));
         let mut generation = route.generation;
         let give_up = deadline.min(Instant::now() + ATTEMPT);
+        let mut patience = PATIENCE.0;
         loop {
-            let wake = give_up.min(Instant::now() + PATIENCE);
+            let wake = give_up.min(Instant::now() + patience);
+            patience = PATIENCE.1;
             if let Ok(answer) = timeout_at(wake, &mut call).await {
                 let receipt = receipt(answer?.get_ref())?;
                 link.reached.fetch_max(receipt.seq, Ordering::Relaxed);
@@ -420,6 +423,15 @@ impl Shared {
                 );
                 return Err(Failure::Unknown(Reason::new("outcome_unknown", detail)));
             }
+        }
+    }
+
+    /// The generation of the latest route that is the given one: looking up again may have found the same link.
+    fn last_with(&self, route: &Route) -> u64 {
+        let current = self.current();
+        match (&current.link, &route.link) {
+            (Ok(now), Ok(then)) if Arc::ptr_eq(now, then) => current.generation,
+            _ => route.generation,
         }
     }
 

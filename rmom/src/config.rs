@@ -77,7 +77,7 @@ impl Default for Config {
             message_ttl: 600,
             duplicate_window_secs: 120,
             max_message_bytes: 1 << 20,
-            max_connections: 4096,
+            max_connections: 25_000,
             max_subscriptions: 20_000,
             worker_threads: 1,
             stop_deadline_secs: 10,

@@ -86,6 +86,7 @@ pub async fn run(
         store: store.clone(),
         database_is_up: committer.database_is_up(),
         max_message_bytes: config.max_message_bytes,
+        pushes: Service::room_for_pushes(),
         subscriptions: Arc::new(Semaphore::new(config.max_subscriptions)),
         stopping: stopping.clone(),
     };

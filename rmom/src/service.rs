@@ -30,6 +30,10 @@ use crate::hosting::Hosting;
 use crate::queue::{Admission, Queue, Receipt};
 use crate::subscription::{Ends, Subscription};
 
+/// The most pushes that may be under way at once, over all connections and queues. One costs some kilobytes of HTTP/2
+/// state beside its message.
+const PUSHES_UNDER_WAY: usize = 100_000;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Service {
@@ -41,6 +45,8 @@ pub struct Service {
     pub database_is_up: Arc<AtomicBool>,
     /// The most bytes that a message may have.
     pub max_message_bytes: usize,
+    /// One permit for each push that may still come.
+    pub pushes: Semaphore,
     /// One permit for each subscription that may still come.
     pub subscriptions: Arc<Semaphore>,
     /// Cancelled when the MoM begins to stop.
@@ -48,6 +54,11 @@ pub struct Service {
 }
 
 impl Service {
+    /// Room for the pushes that may be under way at once.
+    pub fn room_for_pushes() -> Semaphore {
+        Semaphore::new(PUSHES_UNDER_WAY)
+    }
+
     /// Refuses while nothing can be accepted.
     fn check_open(&self) -> Result<(), Error> {
         if self.stopping.is_cancelled() {
@@ -67,6 +78,10 @@ impl Service {
             return Err(Error::MessageTooLarge { len, max });
         }
         let claim = Claim::of(push.origin, &push.id)?;
+        let _room = self
+            .pushes
+            .try_acquire()
+            .map_err(|_| Error::Overloaded("as many pushes are under way as this MoM allows"))?;
         self.check_open()?;
         let queue = self.hosting.queue(&label).await?;
         let message = NewMessage {
