@@ -9,6 +9,7 @@ use anyhow::Context;
 use protos::HeartbeatRequest;
 use protos::message_stream_client::MessageStreamClient;
 use rmom::config::Config;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Endpoint;
@@ -60,6 +61,7 @@ fn serve(file: &Path) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let (config, unknown) = Config::load(file)?;
+    allow_open_files();
     let mut runtime = match config.worker_threads {
         1 => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
@@ -73,6 +75,15 @@ fn serve(file: &Path) -> anyhow::Result<()> {
         tracing::warn!(file = %file.display(), "these keys mean nothing and are ignored: {}", unknown.join(", "));
     }
     runtime.block_on(listen(file, config))
+}
+
+/// Each connection is an open file, and systems allow few of them unless they are asked.
+fn allow_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 async fn listen(file: &Path, config: Config) -> anyhow::Result<()> {
