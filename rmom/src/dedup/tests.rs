@@ -1,0 +1,297 @@
+//! The memory of pushes against every order of attempts, losses and moves.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::*;
+
+const WINDOW_OF_KEYS: Duration = Duration::from_mins(2);
+
+fn dedup(epoch: i64) -> Dedup {
+    Dedup::new(epoch, WINDOW_OF_KEYS, Arc::new(Budget::new(2)))
+}
+
+fn message(id: Uuid, is_keyed: bool) -> NewMessage {
+    NewMessage {
+        id,
+        is_keyed,
+        topic: None,
+        content: Bytes::new(),
+    }
+}
+
+#[test]
+fn a_key_is_remembered_for_its_window_and_no_longer() {
+    let (mut dedup, start) = (dedup(1), Instant::now());
+    let (id, hash) = (Uuid::from_u128(1), 7);
+    let mut admit = |hash, after: u64| {
+        let now = start + Duration::from_secs(after);
+        dedup.admit(id, Origin::Key(hash), false, true, now)
+    };
+    assert_eq!(
+        admit(hash, 0),
+        Ok(Verdict::LookUp),
+        "former owners may know it"
+    );
+    dedup.found_keys(Vec::new(), start);
+    let mut admit = |hash, after: u64| {
+        let now = start + Duration::from_secs(after);
+        let verdict = dedup.admit(id, Origin::Key(hash), false, true, now);
+        if verdict == Ok(Verdict::New) {
+            dedup.committed(&[message(id, true)], 1 + after as i64, now);
+        }
+        verdict
+    };
+    assert_eq!(admit(hash, 0), Ok(Verdict::New));
+    assert_eq!(admit(hash, 120), Ok(Verdict::Committed(1)));
+    assert_eq!(admit(hash + 1, 120), Err(Error::IdConflict(id)));
+    assert_eq!(admit(hash, 121), Ok(Verdict::New));
+}
+
+#[test]
+fn keys_beyond_the_budget_are_refused_and_given_back_with_their_queue() {
+    let budget = Arc::new(Budget::new(2));
+    let mut dedup = Dedup::new(1, WINDOW_OF_KEYS, budget.clone());
+    let now = Instant::now();
+    dedup.found_keys(vec![(Uuid::from_u128(1), 1, 0, Duration::ZERO)], now);
+    let mut admit = |id| dedup.admit(Uuid::from_u128(id), Origin::Key(0), false, true, now);
+    assert_eq!(admit(2), Ok(Verdict::New));
+    assert!(matches!(admit(3), Err(Error::Overloaded(_))));
+    assert_eq!(admit(1), Ok(Verdict::Committed(1)));
+    drop(dedup);
+    assert!(budget.has_room(2));
+}
+
+#[test]
+fn a_number_too_far_ahead_or_settled_is_refused() {
+    let (mut dedup, now) = (dedup(1), Instant::now());
+    let pusher = Uuid::from_u128(1 << 64);
+    let term = dedup.open(pusher, 5, now).unwrap();
+    let mut admit = |number| {
+        let attempt = Attempt {
+            pusher,
+            number,
+            settled: 5,
+            term,
+            is_repeat: false,
+        };
+        dedup.admit(
+            message_id(pusher, number),
+            Origin::Pusher(attempt),
+            false,
+            true,
+            now,
+        )
+    };
+    assert_eq!(admit(5 + WINDOW - 1), Ok(Verdict::New));
+    for number in [4, 5 + WINDOW] {
+        assert!(matches!(admit(number), Err(Error::OutOfRange { .. })));
+    }
+}
+
+/// What can happen between a pusher and the owners of its queue, in any order.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// The pusher begins one more push.
+    Begin,
+    /// An attempt that is on its way arrives, at whoever owns the queue now.
+    Arrive(prop::sample::Index),
+    /// The pusher tries a push without an answer again. Earlier attempts may still be on their way.
+    Repeat(prop::sample::Index),
+    /// What waits is committed; whether the pusher hears of it.
+    Commit(bool),
+    /// What waits is refused.
+    Refuse,
+    /// The queue gets another owner, which knows what is in the database.
+    Move,
+    /// The pusher is idle for long enough to be forgotten.
+    Forget,
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = prop_oneof![
+        4 => Just(Event::Begin),
+        8 => any::<prop::sample::Index>().prop_map(Event::Arrive),
+        4 => any::<prop::sample::Index>().prop_map(Event::Repeat),
+        4 => any::<bool>().prop_map(Event::Commit),
+        1 => Just(Event::Refuse),
+        1 => Just(Event::Move),
+        1 => Just(Event::Forget),
+    ];
+    prop::collection::vec(event, 1..80)
+}
+
+/// A pusher, the network, the owner and the database.
+struct Model {
+    pusher: Uuid,
+    term: i64,
+    begun: u32,
+    /// By number, the sequence behind which an attempt may have been committed, of pushes without an answer.
+    open: std::collections::BTreeMap<u32, i64>,
+    answered: HashMap<u32, i64>,
+    reached: i64,
+    on_their_way: Vec<(Attempt, i64)>,
+    dedup: Dedup,
+    epoch: i64,
+    now: Instant,
+    waiting: Vec<u32>,
+    /// The numbers in the order of their sequences.
+    committed: Vec<u32>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let mut model = Self {
+            pusher: Uuid::from_u128(1 << 64),
+            term: 0,
+            begun: 0,
+            open: std::collections::BTreeMap::new(),
+            answered: HashMap::new(),
+            reached: 0,
+            on_their_way: Vec::new(),
+            dedup: dedup(1),
+            epoch: 1,
+            now: Instant::now(),
+            waiting: Vec::new(),
+            committed: Vec::new(),
+        };
+        model.open();
+        model
+    }
+
+    fn settled(&self) -> u32 {
+        self.open.keys().next().copied().unwrap_or(self.begun + 1)
+    }
+
+    fn open(&mut self) {
+        let settled = self.settled();
+        self.term = self.dedup.open(self.pusher, settled, self.now).unwrap();
+        self.reached = self.reached.max(self.committed.len() as i64);
+    }
+
+    fn send(&mut self, number: u32, is_repeat: bool) {
+        let attempt = Attempt {
+            pusher: self.pusher,
+            number,
+            settled: self.settled(),
+            term: self.term,
+            is_repeat,
+        };
+        self.on_their_way.push((attempt, self.open[&number]));
+    }
+
+    fn begin(&mut self) {
+        self.begun += 1;
+        self.open.insert(self.begun, self.reached);
+        self.send(self.begun, false);
+    }
+
+    fn repeat(&mut self, number: u32) {
+        self.open();
+        self.send(number, true);
+    }
+
+    fn answer(&mut self, number: u32, seq: i64) {
+        if self.open.remove(&number).is_some() {
+            self.answered.insert(number, seq);
+            self.reached = self.reached.max(seq);
+        }
+    }
+
+    fn arrive(&mut self, (attempt, after): (Attempt, i64)) {
+        let number = attempt.number;
+        let id = message_id(self.pusher, number);
+        let origin = Origin::Pusher(attempt);
+        let mut verdict = self.dedup.admit(id, origin, false, true, self.now);
+        if verdict == Ok(Verdict::LookUp) {
+            let place = self.committed.iter().position(|found| *found == number);
+            if let Some(seq) = place.map(|place| place as i64 + 1)
+                && seq > after
+            {
+                self.dedup.found(id, seq);
+            }
+            verdict = self.dedup.admit(id, origin, true, true, self.now);
+        }
+        match verdict {
+            Ok(Verdict::New) => self.waiting.push(number),
+            Ok(Verdict::Committed(seq)) => self.answer(number, seq),
+            Ok(Verdict::Waiting) | Err(Error::PusherNotOpen | Error::OutOfRange { .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn take_waiting(&mut self) -> (Vec<u32>, Vec<NewMessage>) {
+        let numbers = std::mem::take(&mut self.waiting);
+        let messages = numbers
+            .iter()
+            .map(|number| message(message_id(self.pusher, *number), false));
+        let messages = messages.collect();
+        (numbers, messages)
+    }
+
+    fn commit(&mut self, is_heard: bool) {
+        let (numbers, messages) = self.take_waiting();
+        let first_seq = self.committed.len() as i64 + 1;
+        self.committed.extend(&numbers);
+        self.dedup.committed(&messages, first_seq, self.now);
+        for (number, seq) in numbers.into_iter().zip(first_seq..) {
+            if is_heard {
+                self.answer(number, seq);
+            }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn each_push_makes_one_message_however_it_is_repeated_delayed_and_moved(events in events()) {
+        let mut model = Model::new();
+        for event in events {
+            match event {
+                Event::Begin => model.begin(),
+                Event::Arrive(index) if !model.on_their_way.is_empty() => {
+                    let place = index.index(model.on_their_way.len());
+                    let attempt = model.on_their_way.remove(place);
+                    model.arrive(attempt);
+                }
+                Event::Repeat(index) if !model.open.is_empty() => {
+                    let place = index.index(model.open.len());
+                    let number = *model.open.keys().nth(place).unwrap();
+                    model.repeat(number);
+                }
+                Event::Arrive(_) | Event::Repeat(_) => {}
+                Event::Commit(is_heard) => model.commit(is_heard),
+                Event::Refuse => {
+                    let (_, messages) = model.take_waiting();
+                    model.dedup.refused(&messages);
+                }
+                Event::Move => {
+                    model.waiting.clear();
+                    model.epoch += 1;
+                    model.dedup = dedup(model.epoch);
+                }
+                Event::Forget => {
+                    model.now += IDLE + SWEEP;
+                    model.dedup.open(Uuid::from_u128(2 << 64), 1, model.now).unwrap();
+                }
+            }
+        }
+        // The pusher goes on until it has all its answers, while late attempts still come in.
+        while let Some(number) = model.open.keys().next().copied() {
+            model.repeat(number);
+            let attempt = model.on_their_way.pop().unwrap();
+            model.arrive(attempt);
+            model.commit(true);
+        }
+        for attempt in std::mem::take(&mut model.on_their_way) {
+            model.arrive(attempt);
+            model.commit(true);
+        }
+        let mut numbers = model.committed.clone();
+        numbers.sort_unstable();
+        prop_assert_eq!(numbers, (1..=model.begun).collect::<Vec<_>>());
+        for (number, seq) in &model.answered {
+            prop_assert_eq!(model.committed[*seq as usize - 1], *number);
+        }
+    }
+}
