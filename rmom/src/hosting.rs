@@ -31,7 +31,8 @@ pub struct Hosting {
     address: MomAddress,
     /// This process, told apart from others that ran or run under the same address.
     instance: Uuid,
-    /// The highest lease epoch of a manager that this MoM has heard of.
+    /// The lease epoch of the manager that leads: as the database had it at the last look, or a higher one that this
+    /// MoM has heard of since.
     lease_epoch: AtomicI64,
     /// When the database last answered.
     database_heard: Mutex<Instant>,
@@ -144,6 +145,9 @@ impl Hosting {
     async fn reconcile(self: &Arc<Self>) -> storage::Result<bool> {
         // Listed before the database is asked: what a command adds meanwhile is not mistaken for something lost.
         let hosted = self.hosted();
+        // What was only heard is believed for a second: it may have been made up, or the database restored.
+        let lease_epoch = self.store.lease_epoch().await?;
+        self.lease_epoch.store(lease_epoch, Ordering::Relaxed);
         let mom_id = match self.store.registration(&self.address).await? {
             // It was registered after this process had started.
             Some(Registration { instance: None, .. }) => {

@@ -25,6 +25,20 @@ async fn a_manager_that_does_not_lead_any_more_is_not_obeyed() {
     cluster.manager(0).kill().await;
     let mut client = Client::of(cluster.mom(0)).await;
     client.create_queue("q").await.unwrap();
+    // A leader that the database does not know is not believed for long.
+    client.0.get_heartbeat(heartbeat(9_999)).await.unwrap();
+    wait_until("the database to be believed", DEADLINE, async || {
+        let mut client = client.clone();
+        client.0.get_heartbeat(heartbeat(1_000)).await.is_ok()
+    })
+    .await;
+    let lead = "update lease set epoch = 1000";
+    cluster.psql(lead).await.unwrap();
+    wait_until("it to be heard of", DEADLINE, async || {
+        let mut client = client.clone();
+        client.0.get_heartbeat(heartbeat(999)).await.is_err()
+    })
+    .await;
     client.0.get_heartbeat(heartbeat(1_000)).await.unwrap();
     let stale = client.0.get_heartbeat(heartbeat(999)).await;
     assert_refused(stale, Code::FailedPrecondition, codes::STALE_MANAGER);

@@ -95,6 +95,14 @@ impl Store {
         ))
     }
 
+    /// The epoch of the lease, held or ended; 0 before the first. Locks nothing.
+    pub async fn lease_epoch(&self) -> Result<i64> {
+        let epoch = sqlx::query_scalar!("select epoch from lease where name = 'manager'")
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(epoch.unwrap_or(0))
+    }
+
     /// Gives the lease back before its time, so that another process can have it at once. Locks its row.
     pub async fn give_back(&self, lease: &Lease) -> Result<()> {
         sqlx::query!(
