@@ -124,7 +124,7 @@ impl Committer {
                 .map(|message| message.content.len())
                 .sum::<usize>();
             if taken.messages.is_empty() {
-                // The queue was lost after it became ready.
+                // The queue was lost after it became ready, or what waited was refused.
                 self.spare.push(taken);
             } else {
                 round.push((queue, taken));
@@ -169,8 +169,10 @@ impl Committer {
                 Ok(fates) if fates[index] == Appended::Locked => {
                     tracing::debug!(queue = queue.label, "somebody holds the queue's row");
                     queue.put_back(&mut taken);
+                    self.spare.push(taken);
                     let due = Instant::now() + LOCKED_PAUSE;
                     self.postponed.push_back((due, queue));
+                    continue;
                 }
                 Ok(_) => {
                     tracing::warn!(
@@ -183,6 +185,7 @@ impl Committer {
                 }
                 Err(error) => refuse(&queue, &mut taken, error),
             }
+            queue.end_turn();
             taken.messages.clear();
             self.spare.push(taken);
         }
@@ -247,13 +250,21 @@ impl Committer {
     /// out; what waits behind them was not tried, so that is refused for good.
     fn give_up_waiting(&mut self, round: &mut Round) {
         for (queue, taken) in round {
+            refuse_waiting(queue, &Error::DatabaseUnavailable);
             let repeats = queue.take_followers();
             for acknowledgement in taken.acknowledgements.drain(..).chain(repeats) {
                 let _ = acknowledgement.send(Err(Error::OutcomeUnknown));
             }
         }
-        for queue in self.shared.take_ready(usize::MAX) {
-            refuse_waiting(&queue, &Error::DatabaseUnavailable);
+        let ready = self.shared.take_ready(usize::MAX);
+        for queue in ready
+            .iter()
+            .chain(self.postponed.iter().map(|(_, queue)| queue))
+        {
+            refuse_waiting(queue, &Error::DatabaseUnavailable);
+        }
+        for queue in ready {
+            queue.end_turn();
         }
     }
 }
@@ -277,9 +288,8 @@ fn acknowledge(taken: &mut Waiting, first_seq: i64) {
 }
 
 /// Refuses what waits in a queue and was not tried, or tried and definitely not committed.
-fn refuse_waiting(queue: &Arc<Queue>, error: &Error) {
-    let mut waiting = Waiting::default();
-    queue.take_waiting(&mut waiting, usize::MAX, usize::MAX);
+fn refuse_waiting(queue: &Queue, error: &Error) {
+    let mut waiting = queue.drain_waiting();
     refuse(queue, &mut waiting, error);
 }
 

@@ -169,9 +169,22 @@ struct Inbox {
     dedup: Dedup,
     /// Since when the queue's row has been held by somebody, so that what waits could not be committed.
     locked_since: Option<Instant>,
-    /// Whether the queue stands in the list of ready ones, or the committer is about to put it there again.
-    is_ready: bool,
+    turn: Turn,
     is_closed: bool,
+}
+
+/// Where a queue stands with the committer: in one place at a time, or a round could hold two batches of it that begin
+/// with the same sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Nothing waits.
+    Idle,
+    /// It is in the list of ready ones.
+    Ready,
+    /// A batch of it is being committed. What comes meanwhile makes it ready when that is over.
+    Taken,
+    /// The committer turns to it later by itself.
+    Postponed,
 }
 
 /// Repeated pushes that have to be looked for in the database. Those that come while one search is under way are looked
@@ -216,7 +229,7 @@ impl Queue {
                 bytes: 0,
                 dedup: Dedup::new(ownership.epoch, shared.key_window, shared.keys.clone()),
                 locked_since: None,
-                is_ready: false,
+                turn: Turn::Idle,
                 is_closed: false,
             }),
             searches: Searches::default(),
@@ -268,9 +281,12 @@ impl Queue {
         inbox.bytes += size;
         inbox.waiting.messages.push(message);
         inbox.waiting.acknowledgements.push(acknowledgement);
-        let was_ready = std::mem::replace(&mut inbox.is_ready, true);
+        let was_idle = inbox.turn == Turn::Idle;
+        if was_idle {
+            inbox.turn = Turn::Ready;
+        }
         drop(inbox);
-        if !was_ready {
+        if was_idle {
             self.shared.add_ready(self.clone());
         }
         Ok(Admission::Waiting)
@@ -336,20 +352,19 @@ impl Queue {
     }
 
     /// Moves what waits into `taken`, which must be empty: at most `max_messages`, and no more once `max_bytes` are
-    /// reached. What is left makes the queue ready again.
-    pub fn take_waiting(
-        self: &Arc<Self>,
-        taken: &mut Waiting,
-        max_messages: usize,
-        max_bytes: usize,
-    ) {
+    /// reached. Unless there was nothing, [`end_turn`](Self::end_turn) or [`put_back`](Self::put_back) has to follow.
+    pub fn take_waiting(&self, taken: &mut Waiting, max_messages: usize, max_bytes: usize) {
         let mut inbox = lock(&self.inbox);
+        if inbox.waiting.messages.is_empty() {
+            inbox.turn = Turn::Idle;
+            return;
+        }
+        inbox.turn = Turn::Taken;
         if inbox.waiting.messages.len() <= max_messages && inbox.bytes <= max_bytes {
             // The usual case costs an exchange of buffers, which thereby are reused.
             std::mem::swap(&mut inbox.waiting, taken);
             self.shared.inbox_bytes.give(inbox.bytes);
             inbox.bytes = 0;
-            inbox.is_ready = false;
             return;
         }
         let mut bytes = 0;
@@ -368,19 +383,28 @@ impl Queue {
         taken
             .acknowledgements
             .extend(inbox.waiting.acknowledgements.drain(..count));
-        let freed = taken
-            .messages
-            .iter()
-            .map(|message| message.content.len())
-            .sum::<usize>();
+        let freed = size_of_all(&taken.messages);
         inbox.bytes -= freed;
         self.shared.inbox_bytes.give(freed);
-        inbox.is_ready = !inbox.waiting.messages.is_empty();
-        let is_ready = inbox.is_ready;
+    }
+
+    /// What was taken has its outcome: if more waits, the queue is ready again.
+    pub fn end_turn(self: &Arc<Self>) {
+        let mut inbox = lock(&self.inbox);
+        let is_ready = !inbox.waiting.messages.is_empty();
+        inbox.turn = if is_ready { Turn::Ready } else { Turn::Idle };
         drop(inbox);
         if is_ready {
             self.shared.add_ready(self.clone());
         }
+    }
+
+    /// Takes all that waits, for it to be refused; the queue's turn stays what it is.
+    pub fn drain_waiting(&self) -> Waiting {
+        let mut inbox = lock(&self.inbox);
+        self.shared.inbox_bytes.give(inbox.bytes);
+        inbox.bytes = 0;
+        std::mem::take(&mut inbox.waiting)
     }
 
     /// Puts back what was taken, which could not be committed since somebody holds the queue's row. The caller turns to
@@ -395,15 +419,11 @@ impl Queue {
             }
             return;
         }
-        let size = taken
-            .messages
-            .iter()
-            .map(|message| message.content.len())
-            .sum::<usize>();
+        let size = size_of_all(&taken.messages);
         self.shared.inbox_bytes.take(size);
         inbox.bytes += size;
         inbox.locked_since.get_or_insert_with(Instant::now);
-        inbox.is_ready = true;
+        inbox.turn = Turn::Postponed;
         std::mem::swap(&mut inbox.waiting, taken);
         inbox.waiting.messages.append(&mut taken.messages);
         inbox
@@ -541,6 +561,11 @@ impl Drop for Queue {
         self.forget_recent();
         self.shared.inbox_bytes.give(lock(&self.inbox).bytes);
     }
+}
+
+/// Bytes of the contents.
+fn size_of_all(messages: &[NewMessage]) -> usize {
+    messages.iter().map(|message| message.content.len()).sum()
 }
 
 /// A panic while one of these short sections held the lock leaves nothing half-done.

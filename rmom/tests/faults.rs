@@ -222,22 +222,29 @@ async fn a_lock_on_one_queue_delays_no_other_and_what_waited_is_committed_when_i
     })
     .await;
 
-    let push = |content: &'static str| {
-        let mut client = client.clone();
-        tokio::spawn(async move { client.push("held", "x", content.as_bytes()).await })
+    // More than one batch, and still coming while the queue is tried again and again; less than the connection carries.
+    let pushing = client.clone();
+    let push = |_| {
+        let mut client = pushing.clone();
+        tokio::spawn(async move { client.push("held", "x", b"-").await })
     };
-    let waiting = [push("one"), push("two")];
+    let mut waiting: Vec<_> = (0..1500).map(push).collect();
     for seq in 1..=20 {
         assert_eq!(client.push("free", "x", b"-").await.unwrap().seq, seq);
+        waiting.extend((0..20).map(push));
     }
     assert!(waiting.iter().all(|push| !push.is_finished()));
     let release =
         "select pg_terminate_backend(pid) from pg_stat_activity where query like 'begin;%'";
     cluster.psql(release).await.unwrap();
+    let mut seqs = Vec::new();
     for push in waiting {
-        push.await.unwrap().unwrap();
+        seqs.push(push.await.unwrap().unwrap().seq);
     }
-    assert_eq!(client.push("held", "x", b"three").await.unwrap().seq, 3);
+    seqs.sort_unstable();
+    assert_eq!(seqs, (1..=1900).collect::<Vec<_>>());
+    let stored = "select count(*) from message where queue_label = 'held'";
+    assert_eq!(cluster.psql(stored).await.unwrap(), "1900");
     holding.await.unwrap().unwrap_err();
 }
 

@@ -117,6 +117,14 @@ impl Appender {
         ttl: Duration,
         batches: &[NewBatch<'_>],
     ) -> Result<Vec<Appended>> {
+        debug_assert!(
+            batches.iter().enumerate().all(|(place, batch)| {
+                batches[..place]
+                    .iter()
+                    .all(|other| other.queue_id != batch.queue_id)
+            }),
+            "two batches of one queue in one statement"
+        );
         let result = self.try_append(mom_id, ttl, batches).await;
         if let Err(Error::Unavailable(_)) = &result {
             // Closing it politely could wait for a server that does not answer.
