@@ -45,6 +45,8 @@ pub enum Fault {
         /// How many, 1 at least.
         further: usize,
     },
+    /// Somebody holds the row of a queue, as a person at a prompt may.
+    HoldQueue(usize),
     /// SIGKILL to the manager that leads, or to this one while nobody does.
     KillManager(usize),
     /// SIGSTOP to the manager that leads, or to this one, for longer than it may lead.
@@ -83,6 +85,7 @@ impl Fault {
             Self::Failpoint { point, .. } => format!("MoM died {}", point.name().replace('_', " ")),
             Self::FreezeMom(_) => "MoM frozen and thawed".to_owned(),
             Self::Move { .. } => "queue moved under load".to_owned(),
+            Self::HoldQueue(_) => "row of a queue held".to_owned(),
             Self::KillManager(_) => "manager killed".to_owned(),
             Self::FreezeManager(_) => "manager frozen and thawed".to_owned(),
             Self::KillManagers => "all managers killed".to_owned(),
@@ -125,6 +128,7 @@ impl fmt::Display for Fault {
                 write!(f, " (owner of {queue}, time {count})")
             }
             Self::Move { queue, further } => write!(f, " ({queue}, {further} further)"),
+            Self::HoldQueue(queue) => write!(f, " ({queue})"),
             Self::KillManager(manager) | Self::FreezeManager(manager) => write!(f, " ({manager})"),
             Self::ClientLine(queue, trouble) | Self::MomDatabaseLine(queue, trouble) => {
                 write!(f, " (owner of {queue}, {trouble:?})")

@@ -157,6 +157,15 @@ impl Nemesis {
                 Some(owner) => Ok(self.give(queue, (owner + further) % self.moms.len()).await),
                 None => Ok(false),
             },
+            Fault::HoldQueue(queue) => {
+                let (label, seconds) = (label(queue), step.lasts.as_secs_f32());
+                let hold = format!(
+                    "begin; select from queue where label = '{label}' for update; select pg_sleep({seconds})"
+                );
+                // It ends with the server, should that be struck meanwhile.
+                let _ = self.cluster.psql(&hold).await;
+                Ok(true)
+            }
             Fault::KillManager(index)
             | Fault::FreezeManager(index)
             | Fault::ManagerDatabaseLine(index, _) => {

@@ -33,6 +33,8 @@ pub enum Kind {
     FreezeMom,
     /// See [`Fault::Move`].
     Move,
+    /// See [`Fault::HoldQueue`].
+    HoldQueue,
     /// See [`Fault::KillManager`].
     KillManager,
     /// See [`Fault::FreezeManager`].
@@ -88,6 +90,7 @@ pub const EVERYTHING: &[Kind] = &[
     Kind::Move,
     Kind::Move,
     Kind::Move,
+    Kind::HoldQueue,
     Kind::KillManager,
     Kind::FreezeManager,
     Kind::AllManagers,
@@ -107,13 +110,14 @@ pub const EVERYTHING: &[Kind] = &[
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::KillMom,
         Self::Failpoint(Point::BeforeStatement),
         Self::Failpoint(Point::AfterCommit),
         Self::Failpoint(Point::BeforeAcknowledgement),
         Self::FreezeMom,
         Self::Move,
+        Self::HoldQueue,
         Self::KillManager,
         Self::FreezeManager,
         Self::AllManagers,
@@ -138,6 +142,7 @@ impl Kind {
             Self::Failpoint(Point::BeforeAcknowledgement) => "die-before-acknowledgement",
             Self::FreezeMom => "freeze-mom",
             Self::Move => "move",
+            Self::HoldQueue => "hold-queue",
             Self::KillManager => "kill-manager",
             Self::FreezeManager => "freeze-manager",
             Self::AllManagers => "all-managers",
@@ -243,6 +248,7 @@ fn deal(random: &mut Random, kind: Kind, plan: &Plan) -> (Duration, Fault) {
             let further = 1 + random.below(plan.moms - 1);
             (random.millis(100, 500), Fault::Move { queue, further })
         }
+        Kind::HoldQueue => (lasts, Fault::HoldQueue(queue)),
         Kind::KillManager => (lasts, Fault::KillManager(manager)),
         Kind::FreezeManager => (frozen, Fault::FreezeManager(manager)),
         Kind::AllManagers if random.percent(50) => (lasts, Fault::KillManagers),
