@@ -104,6 +104,12 @@ pub(super) async fn gather(
         epoch: queue.epoch,
         owner: queue.owner.map(|(owner, _)| owner),
     });
+    // Queues are evened out over all MoMs, so not in a turn that has not heard from each. The request stays.
+    let rebalances = if enough.is_cancelled() {
+        Vec::new()
+    } else {
+        rebalances
+    };
     Ok(Snapshot {
         moms: moms.collect(),
         queues: queues.collect(),
