@@ -63,6 +63,14 @@ class Cluster:
         """Start a MoM that has ended again."""
         self._ask("POST", f"/mom/{index}/restart")
 
+    def whole(self) -> bool:
+        """Return whether the managers know that every MoM is up again, and give it queues."""
+        answer = httpx.get(f"{self.manager}/moms", timeout=60, trust_env=False)
+        if not answer.is_success:
+            return False
+        up = {(mom["host"], mom["port"]) for mom in answer.json() if mom["is_up"] and not mom["draining"]}
+        return all((mom.host, mom.port) in up for mom in self.moms())
+
     @contextmanager
     def with_a_frozen_manager(self) -> Iterator[tuple[str, str]]:
         """Have one manager frozen meanwhile; yield its address and that of one that is well.

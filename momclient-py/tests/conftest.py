@@ -13,6 +13,7 @@ import pytest
 from momclient import MoMClient, QueueNotFound, _wire
 from tests.cluster import Cluster
 from tests.proxy import Detour
+from tests.waiting import until
 
 
 def pytest_sessionstart() -> None:
@@ -71,6 +72,7 @@ def faulty(cluster: Cluster) -> Iterator[Cluster]:
             cluster.thaw(mom.index)
         else:
             cluster.restart(mom.index)
+    until("the managers know that every MoM is up", cluster.whole)
 
 
 @pytest.fixture
