@@ -1,5 +1,5 @@
-//! Compiles `messages.proto` twice: messages and client stubs as they are, and server stubs whose streamed `Message`
-//! is one that was encoded before.
+//! Compiles `messages.proto` twice: messages and client stubs as they are, and server stubs that stream what was
+//! encoded before.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=messages.proto");
@@ -16,7 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_client(false)
         .extern_path(".messages", "crate")
-        .extern_path(".messages.Message", "crate::EncodedMessage")
+        .extern_path(".messages.Message", "crate::Encoded")
+        .extern_path(".messages.MessageBatch", "crate::Encoded")
         .out_dir(server)
         .compile_fds(descriptors)?;
     Ok(())

@@ -1,9 +1,10 @@
 //! The gRPC contract of rusty-mom: `messages.proto`, compiled without `protoc`.
 //!
-//! Messages and the client stub are generated as usual. The server stub streams [`EncodedMessage`] instead of
-//! [`Message`], so that a message is encoded once per queue, not once per subscription.
+//! Messages and the client stub are generated as usual. The server stub streams [`Encoded`] instead of
+//! [`Message`] and [`MessageBatch`], so that messages are encoded once, not once for each subscription.
 
 pub mod codes;
+pub mod ends;
 pub mod names;
 
 use bytes::{Buf, BufMut, Bytes};
@@ -34,11 +35,17 @@ pub const CODE_METADATA: &str = "rmom-code";
 /// address in brackets. It is missing where the owner is not known, or there is none.
 pub const OWNER_METADATA: &str = "rmom-owner";
 
-/// A [`Message`] in its encoded form. Cloning it copies no bytes.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct EncodedMessage(pub Bytes);
+/// The most messages of a [`PushBatch`].
+pub const MAX_PUSH_MESSAGES: usize = 1024;
 
-impl prost::Message for EncodedMessage {
+/// The most bytes of contents of a [`PushBatch`] that has more than one message.
+pub const MAX_PUSH_BYTES: usize = 1 << 20;
+
+/// A [`Message`] or [`MessageBatch`] in its encoded form. Cloning it copies no bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Encoded(pub Bytes);
+
+impl prost::Message for Encoded {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         buf.put_slice(&self.0);
     }
@@ -52,8 +59,8 @@ impl prost::Message for EncodedMessage {
         _ctx: DecodeContext,
     ) -> Result<(), DecodeError> {
         Err(DecodeError::new_unexpected_type_url(
-            "a Message to decode",
-            "EncodedMessage",
+            "a message to decode",
+            "Encoded",
         ))
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
-use protos::{EncodedMessage, NO_TOPIC};
+use protos::{Encoded, NO_TOPIC};
 use storage::{NewMessage, StoredBatch};
 use uuid::Uuid;
 
@@ -90,7 +90,7 @@ impl Batch {
     }
 
     /// The message at `index`, if it matches: with `None` every message does.
-    pub fn message(&self, index: usize, topic: Option<&str>) -> Option<EncodedMessage> {
+    pub fn message(&self, index: usize, topic: Option<&str>) -> Option<Encoded> {
         let span = self.spans[index];
         if topic.is_some_and(|topic| {
             self.encoded[span.topic_start as usize..span.topic_end as usize] != *topic.as_bytes()
@@ -102,7 +102,7 @@ impl Batch {
         } else {
             self.spans[index - 1].end
         };
-        Some(EncodedMessage(
+        Some(Encoded(
             self.encoded.slice(start as usize..span.end as usize),
         ))
     }

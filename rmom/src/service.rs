@@ -12,7 +12,7 @@ use protos::message_stream_server::MessageStream;
 use protos::{
     CreateChannelRequest, CreateChannelResponse, CreateQueueOkResponse, CreateQueueRequest,
     DeleteChannelOkResponse, DeleteChannelRequest, DeleteQueueOkResponse, DeleteQueueRequest,
-    EncodedMessage, HeartbeatOkResponse, HeartbeatRequest, HostedQueue, ListChannelsRequest,
+    Encoded, HeartbeatOkResponse, HeartbeatRequest, HostedQueue, ListChannelsRequest,
     ListChannelsResponse, ListQueuesRequest, ListQueuesResponse, OpenPusherRequest,
     OpenPusherResponse, Push, PushOkResponse, RebuildQueueOkResponse, RebuildQueueRequest,
     ReleaseQueueOkResponse, ReleaseQueueRequest, SubscriptionRequest, names,
@@ -256,8 +256,7 @@ fn check_epoch(field: &'static str, epoch: i64) -> Result<(), Error> {
 
 #[tonic::async_trait]
 impl MessageStream for Service {
-    type SubscribeToChannelStream =
-        Pin<Box<dyn Stream<Item = Result<EncodedMessage, Status>> + Send>>;
+    type SubscribeToChannelStream = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
 
     async fn subscribe_to_channel(
         &self,
@@ -268,6 +267,25 @@ impl MessageStream for Service {
             .messages(topic)
             .map(|message| message.map_err(Status::from));
         Ok(Response::new(Box::pin(messages)))
+    }
+
+    type SubscribeToBatchesStream = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
+
+    async fn subscribe_to_batches(
+        &self,
+        _: Request<tonic::Streaming<protos::BatchSubscription>>,
+    ) -> Result<Response<Self::SubscribeToBatchesStream>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    type StreamPushesStream =
+        Pin<Box<dyn Stream<Item = Result<protos::PushAnswer, Status>> + Send>>;
+
+    async fn stream_pushes(
+        &self,
+        _: Request<tonic::Streaming<protos::PushBatch>>,
+    ) -> Result<Response<Self::StreamPushesStream>, Status> {
+        Err(Status::unimplemented("not yet"))
     }
 
     async fn push_to_queue(

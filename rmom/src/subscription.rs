@@ -7,7 +7,7 @@
 use std::sync::{Arc, Weak};
 
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
-use protos::EncodedMessage;
+use protos::Encoded;
 use storage::Store;
 use storage::chaos::{self, Mutant};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
@@ -118,10 +118,7 @@ impl Subscription {
     }
 
     /// The messages with this topic, or all, until the subscription is ended from outside.
-    pub fn messages(
-        self,
-        topic: Option<String>,
-    ) -> impl Stream<Item = Result<EncodedMessage, Error>> {
+    pub fn messages(self, topic: Option<String>) -> impl Stream<Item = Result<Encoded, Error>> {
         let topic: Option<Arc<str>> = topic.map(Arc::from);
         stream::try_unfold(self, async |mut subscription: Self| {
             let next = subscription.next().await?;
