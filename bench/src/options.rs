@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -43,6 +44,9 @@ pub(crate) enum Command {
     /// Measures whether a subscriber that does not read and one that reads slowly are felt by anybody else. Always on a
     /// private cluster.
     Slow(SlowShape),
+    /// Compares with other systems on this machine, and with PostgreSQL alone. Always on a private cluster, beside
+    /// private servers of the others.
+    Compare(CompareShape),
 }
 
 impl Command {
@@ -59,7 +63,11 @@ impl Command {
     pub(crate) fn needs_processes(&self) -> bool {
         matches!(
             self,
-            Self::Kill(_) | Self::Failover(_) | Self::Overload(_) | Self::Slow(_)
+            Self::Kill(_)
+                | Self::Failover(_)
+                | Self::Overload(_)
+                | Self::Slow(_)
+                | Self::Compare(_)
         )
     }
 }
@@ -197,6 +205,43 @@ pub(crate) struct SlowShape {
     /// Bytes in a message, 24 at least.
     #[arg(long, default_value_t = 128)]
     pub(crate) size: usize,
+}
+
+/// Who is compared, in what, and how thoroughly.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CompareShape {
+    /// Rounds in which each contender runs each workload once; 5, or 1 with --quick.
+    #[arg(long)]
+    pub(crate) rounds: Option<NonZeroUsize>,
+
+    /// Seconds that a workload is measured for; 3, or half a second with --quick.
+    #[arg(long)]
+    pub(crate) secs: Option<f64>,
+
+    /// Messages that the late subscriber catches up with; a million, or 50,000 with --quick.
+    #[arg(long)]
+    pub(crate) backlog: Option<NonZeroU64>,
+
+    /// Only to see that it works: the figures mean little.
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Contenders, with commas between; all that there are if left out. Known are rusty-mom, redis, nats,
+    /// rabbitmq-quorum, rabbitmq-stream, pgmq and bare.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+
+    /// Parts of the titles of workloads, with commas between, such as "lone,subscribers"; all if left out.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) workloads: Vec<String>,
+
+    /// Draws the medians into this file.
+    #[arg(long)]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// Writes the tables into this file as Markdown.
+    #[arg(long)]
+    pub(crate) markdown: Option<PathBuf>,
 }
 
 /// A number that is written down in the code.
