@@ -150,7 +150,7 @@ impl Field {
                     let title = workload.title();
                     progress.set_message(format!("round {}/{rounds}: {title}: {name}", round + 1));
                     self.settle().await?;
-                    let capacity = self.capacity(&results, workloads, who);
+                    let capacity = Self::capacity(&results, workloads, who);
                     let run = runner.run(*workload, &extent, capacity);
                     let outcome = timeout(LONGEST, run)
                         .await
@@ -193,7 +193,7 @@ impl Field {
     }
 
     /// What the contender was found to take so far, in messages a second.
-    fn capacity(&self, results: &Results, workloads: &[Workload], who: usize) -> Option<f64> {
+    fn capacity(results: &Results, workloads: &[Workload], who: usize) -> Option<f64> {
         let at = workloads
             .iter()
             .position(|workload| *workload == CAPACITY)?;

@@ -16,9 +16,12 @@ mod memory;
 mod options;
 mod overload;
 mod peers;
+mod plot;
 mod progress;
 mod receive;
 mod report;
+mod retention;
+mod scale;
 mod slow;
 mod svg;
 mod system;
@@ -48,7 +51,9 @@ fn main() -> ExitCode {
 /// A client that does one thing at a time has no use for threads that wake each other.
 fn runtime(command: &Command) -> Result<Runtime> {
     let mut builder = match command {
-        Command::Lone(_) | Command::Compare(_) => Builder::new_current_thread(),
+        Command::Lone(_) | Command::Compare(_) | Command::Scale(_) | Command::Retention(_) => {
+            Builder::new_current_thread()
+        }
         _ => Builder::new_multi_thread(),
     };
     builder.enable_all().build().context("cannot start threads")
@@ -56,33 +61,33 @@ fn runtime(command: &Command) -> Result<Runtime> {
 
 /// Runs one subcommand and prints what it found. False: something is not as it should be.
 async fn run(options: &Options) -> Result<bool> {
-    let comparing = async {
-        match &options.command {
-            Command::Compare(shape) => compare::compare(shape, options.json).await.map(Some),
-            _ => Ok(None),
+    let json = options.json;
+    match &options.command {
+        Command::Compare(shape) => or_interrupted(compare::compare(shape, json)).await,
+        Command::Scale(shape) => or_interrupted(scale::scale(shape, json)).await,
+        Command::Retention(shape) => or_interrupted(retention::retention(shape, json)).await,
+        _ => {
+            let report = Box::pin(report(options)).await?;
+            report.print(json);
+            Ok(report.is_sound())
         }
-    };
-    let compared = tokio::select! {
-        compared = comparing => compared?,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
-    };
-    if let Some(sound) = compared {
-        return Ok(sound);
     }
-    let report = run_and_report(options).await?;
-    report.print(options.json);
-    Ok(report.is_sound())
 }
 
 /// Runs a subcommand that reports, and takes away what it made, however it ends.
-async fn run_and_report(options: &Options) -> Result<Report> {
+async fn report(options: &Options) -> Result<Report> {
     let system = System::open(options).await?;
-    let outcome = tokio::select! {
-        outcome = measure(&system, options) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-    };
+    let outcome = or_interrupted(measure(&system, options)).await;
     system.close().await;
     outcome
+}
+
+/// Whatever is dropped half way ends its servers in good order.
+async fn or_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+    }
 }
 
 async fn measure(system: &System, options: &Options) -> Result<Report> {
@@ -95,6 +100,8 @@ async fn measure(system: &System, options: &Options) -> Result<Report> {
         Command::Failover(shape) => failover::failover(system, shape, options).await,
         Command::Overload(shape) => overload::overload(system, shape, options).await,
         Command::Slow(shape) => slow::slow(system, shape, options).await,
-        Command::Compare(_) => bail!("it does not report"),
+        Command::Compare(_) | Command::Scale(_) | Command::Retention(_) => {
+            unreachable!("these print tables of their own")
+        }
     }
 }

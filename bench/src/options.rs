@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::scale::Growth;
+
 /// Measures a rusty-mom system at the client library.
 #[derive(Parser)]
 #[command(version)]
@@ -47,6 +49,12 @@ pub(crate) enum Command {
     /// Compares with other systems on this machine, and with PostgreSQL alone. Always on a private cluster, beside
     /// private servers of the others.
     Compare(CompareShape),
+    /// Shows what rusty-mom does and costs as queues, idle subscriptions, messages and subscribers grow. Always on
+    /// private clusters.
+    Scale(ScaleShape),
+    /// Pushes for longer than messages are retained, and shows speed and size of the table over time. Always on private
+    /// clusters.
+    Retention(RetentionShape),
 }
 
 impl Command {
@@ -68,6 +76,8 @@ impl Command {
                 | Self::Overload(_)
                 | Self::Slow(_)
                 | Self::Compare(_)
+                | Self::Scale(_)
+                | Self::Retention(_)
         )
     }
 }
@@ -242,6 +252,42 @@ pub(crate) struct CompareShape {
     /// Writes the tables into this file as Markdown.
     #[arg(long)]
     pub(crate) markdown: Option<PathBuf>,
+}
+
+/// What grows.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ScaleShape {
+    /// What is to grow, with commas between; everything if left out.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) growth: Vec<Growth>,
+
+    /// Seconds that each step is measured for.
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) secs: f64,
+
+    /// Draws the curves into this file.
+    #[arg(long)]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+/// For how long is pushed and retained.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RetentionShape {
+    /// Seconds to push, with messages expiring and then without.
+    #[arg(long, default_value = "60")]
+    pub(crate) secs: NonZeroU64,
+
+    /// Seconds for which messages are retained where they expire.
+    #[arg(long, default_value = "10")]
+    pub(crate) ttl: NonZeroU64,
+
+    /// Bytes in a message.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) size: usize,
+
+    /// Draws the curves into this file.
+    #[arg(long)]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 /// A number that is written down in the code.

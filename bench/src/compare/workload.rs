@@ -19,7 +19,7 @@ const OPEN_LOOP: usize = 16_384;
 /// Batches in flight on each connection.
 const BATCHES: usize = 4;
 /// How long the last answers and the last deliveries may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Deliveries that a fan-out is stopped at, whatever time is left: a hundred subscribers take long to be through.
 const MOST_DELIVERIES: u64 = 10_000_000;
 

@@ -184,8 +184,7 @@ impl Node {
 fn version_of(script: &Path) -> String {
     let real = script.canonicalize().unwrap_or_default();
     real.iter()
-        .filter_map(|part| part.to_str()?.strip_prefix("rabbitmq_server-"))
-        .next()
+        .find_map(|part| part.to_str()?.strip_prefix("rabbitmq_server-"))
         .unwrap_or("of unknown version")
         .to_owned()
 }
