@@ -194,15 +194,11 @@ impl Field {
 
     /// What the contender was found to take so far, in messages a second.
     fn capacity(results: &Results, workloads: &[Workload], who: usize) -> Option<f64> {
-        let at = workloads
-            .iter()
-            .position(|workload| *workload == CAPACITY)?;
-        let values: Vec<_> = results
-            .get(&(who, at))?
-            .iter()
-            .map(|found| found.values[0])
-            .collect();
-        median(&values)
+        CAPACITY.iter().find_map(|capacity| {
+            let at = workloads.iter().position(|workload| workload == capacity)?;
+            let rounds = results.get(&(who, at))?.iter();
+            median(&rounds.map(|found| found.values[0]).collect::<Vec<_>>())
+        })
     }
 
     fn rows(&self, workloads: &[Workload], results: &Results) -> Vec<Row> {

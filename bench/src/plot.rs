@@ -250,7 +250,7 @@ mod tests {
             .collect();
         assert_eq!(lines[1], ["queues", "with", "without"]);
         assert_eq!(lines[2], ["1", "3", "–"]);
-        assert_eq!(lines[3], ["10", "2.00k", "7"]);
+        assert_eq!(lines[3], ["10", "2k", "7"]);
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(crate) fn draw(comparison: &Comparison) -> String {
     let mut svg = Svg::new(width, height, title);
     svg.text(MARGIN, 26.0, "title", title);
     let legend = format!(
-        "{}; medians of {} rounds. Dashed: acknowledged before it is synced to disk.",
+        "{}; medians of {} rounds. Dashed: acknowledges before it has synced to disk.",
         comparison.machine, comparison.rounds
     );
     svg.text(MARGIN, 46.0, "quiet", &legend);

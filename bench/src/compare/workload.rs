@@ -79,8 +79,9 @@ pub(crate) const WORKLOADS: [Workload; 12] = [
     },
 ];
 
-/// The workload whose figure is a contender's capacity.
-pub(crate) const CAPACITY: Workload = WORKLOADS[0];
+/// The workloads whose figure is a contender's capacity: the first of them that was measured. Who pushes and delivers at
+/// once can do less than who only pushes.
+pub(crate) const CAPACITY: [Workload; 2] = [Workload::FanOut { subscribers: 1 }, WORKLOADS[0]];
 
 /// What a figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -289,6 +290,9 @@ impl<C: Contender> Run<'_, C> {
         tally.stop();
         finish(pushing).await?;
         let messages = end.acked - begin.acked;
+        if messages == 0 {
+            bail!("nothing was acknowledged in the time that was measured");
+        }
         let rate = messages as f64 / (end.at - begin.at).as_secs_f64();
         Ok(Measured {
             values: vec![rate],

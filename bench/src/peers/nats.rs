@@ -31,7 +31,7 @@ pub(crate) async fn open(visitor: &mut impl Visitor) -> Result<()> {
     let Some(program) = find("nats-server", &[]) else {
         visitor.miss(Missing {
             name: NAME,
-            remedy: "./first-time-install.sh --peers (or apt-get install nats-server)".to_owned(),
+            remedy: "./first-time-install.sh --with-peers".to_owned(),
         });
         return Ok(());
     };

@@ -65,8 +65,7 @@ pub(crate) async fn open(wanted: &impl Fn(&str) -> bool, visitor: &mut impl Visi
     ) else {
         visitor.miss(Missing {
             name: "RabbitMQ",
-            remedy: "./first-time-install.sh --peers (or apt-get install rabbitmq-server)"
-                .to_owned(),
+            remedy: "./first-time-install.sh --with-peers".to_owned(),
         });
         return Ok(());
     };

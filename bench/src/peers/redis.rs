@@ -28,7 +28,7 @@ pub(crate) async fn open(visitor: &mut impl Visitor) -> Result<()> {
     let Some(program) = find("redis-server", &[]) else {
         visitor.miss(Missing {
             name: NAME,
-            remedy: "./first-time-install.sh --peers (or apt-get install redis-server)".to_owned(),
+            remedy: "./first-time-install.sh --with-peers".to_owned(),
         });
         return Ok(());
     };

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use futures_util::future::try_join_all;
 use momclient::{MoMClient, Pusher, Subscriber};
 use testkit::Cluster;
 
@@ -130,38 +129,20 @@ impl Lane for Pushing {
             self.0.push(content, None).await?;
             return Ok(());
         }
-        push_many(&self.0, contents).await
+        self.0.push_many(contents, None).await?;
+        Ok(())
     }
-}
-
-/// One explicit batch. Until the client library has such a thing: as many pushes at once.
-async fn push_many(pusher: &Pusher, contents: Vec<Bytes>) -> Result<()> {
-    try_join_all(
-        contents
-            .into_iter()
-            .map(|content| pusher.push(content, None)),
-    )
-    .await?;
-    Ok(())
 }
 
 pub(crate) struct Receiving(Subscriber);
 
 impl Inlet for Receiving {
     async fn read(&mut self, sink: &mut Sink) -> Result<Infallible> {
-        loop {
-            if !next_batch(&mut self.0, sink).await? {
-                bail!("the subscription has ended")
+        while let Some(batch) = self.0.next_batch().await {
+            for message in &batch? {
+                sink.take(message.content);
             }
         }
+        bail!("the subscription has ended")
     }
-}
-
-/// What came together. Until the client library hands that out: one message. False: it has ended.
-async fn next_batch(subscriber: &mut Subscriber, sink: &mut Sink) -> Result<bool> {
-    let Some(message) = subscriber.next().await else {
-        return Ok(false);
-    };
-    sink.take(&message?.content);
-    Ok(true)
 }
