@@ -237,7 +237,7 @@ pub(crate) struct CompareShape {
     pub(crate) quick: bool,
 
     /// Contenders, with commas between; all that there are if left out. Known are rusty-mom, redis, nats,
-    /// rabbitmq-quorum, rabbitmq-stream, pgmq and bare.
+    /// nats-synced, rabbitmq-quorum, rabbitmq-stream, pgmq and bare.
     #[arg(long, value_delimiter = ',')]
     pub(crate) only: Vec<String>,
 

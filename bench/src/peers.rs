@@ -31,10 +31,11 @@ pub(crate) use crate::peers::rusty_mom::RustyMom as System;
 pub(crate) const OWN: &str = rusty_mom::KEY;
 
 /// The keys of all contenders.
-pub(crate) const KEYS: [&str; 7] = [
+pub(crate) const KEYS: [&str; 8] = [
     OWN,
     "redis",
     "nats",
+    "nats-synced",
     "rabbitmq-quorum",
     "rabbitmq-stream",
     pgmq::KEY,
@@ -128,14 +129,25 @@ pub(crate) async fn open(wanted: impl Fn(&str) -> bool, visitor: &mut impl Visit
     }
     #[cfg(feature = "peers")]
     {
-        if wanted(redis::KEY) {
-            redis::open(visitor).await?;
+        // Who is there and does not start is no reason not to compare with the others.
+        let not_started = |name, error: anyhow::Error| Missing {
+            name,
+            remedy: format!("it did not start: {error:#}"),
+        };
+        if wanted(redis::KEY)
+            && let Err(error) = redis::open(visitor).await
+        {
+            visitor.miss(not_started(redis::NAME, error));
         }
-        if wanted(nats::KEY) {
-            nats::open(visitor).await?;
+        if (wanted(nats::KEY) || wanted(nats::SYNCED_KEY))
+            && let Err(error) = nats::open(&wanted, visitor).await
+        {
+            visitor.miss(not_started(nats::NAME, error));
         }
-        if wanted(rabbit::QUORUM) || wanted(rabbit::STREAM) {
-            rabbit::open(&wanted, visitor).await?;
+        if (wanted(rabbit::QUORUM) || wanted(rabbit::STREAM))
+            && let Err(error) = rabbit::open(&wanted, visitor).await
+        {
+            visitor.miss(not_started(rabbit::NAME, error));
         }
     }
     #[cfg(not(feature = "peers"))]

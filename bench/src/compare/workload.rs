@@ -21,7 +21,7 @@ const BATCHES: usize = 4;
 /// How long the last answers and the last deliveries may take.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Deliveries that a fan-out is stopped at, whatever time is left: a hundred subscribers take long to be through.
-const MOST_DELIVERIES: u64 = 10_000_000;
+const MOST_DELIVERIES: u64 = 5_000_000;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq)]

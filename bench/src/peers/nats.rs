@@ -1,7 +1,9 @@
 //! NATS JetStream: a queue is a stream in files with one subject; who reads has an ordered consumer that is pushed to.
 
 use std::convert::Infallible;
+use std::fs;
 use std::future::IntoFuture;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream::consumer::push::{Ordered, OrderedConfig};
@@ -18,7 +20,11 @@ use crate::peers::server::{Server, find, output_of};
 use crate::peers::{About, Contender, Inlet, Lane, Missing, Visitor};
 
 pub(crate) const KEY: &str = "nats";
-const NAME: &str = "NATS JetStream";
+pub(crate) const SYNCED_KEY: &str = "nats-synced";
+pub(crate) const NAME: &str = "NATS JetStream";
+const SYNCED_NAME: &str = "NATS JetStream, synced";
+/// The first version that can sync before it acknowledges.
+const SYNCING_SINCE: (u32, u32) = (2, 10);
 
 struct Nats {
     server: Server,
@@ -26,8 +32,8 @@ struct Nats {
     about: About,
 }
 
-/// Starts it if it is there.
-pub(crate) async fn open(visitor: &mut impl Visitor) -> Result<()> {
+/// Starts it if it is there: as it comes, and once more with a disk that is synced for each acknowledgement.
+pub(crate) async fn open(wanted: &impl Fn(&str) -> bool, visitor: &mut impl Visitor) -> Result<()> {
     let Some(program) = find("nats-server", &[]) else {
         visitor.miss(Missing {
             name: NAME,
@@ -37,38 +43,76 @@ pub(crate) async fn open(visitor: &mut impl Visitor) -> Result<()> {
     };
     let version = output_of(&program, &["--version"])?;
     let version = version.rsplit(['v', ' ']).next().unwrap_or_default().trim();
-    let folder = Folder::temporary()?;
-    let port = free_port()?;
-    let process = ProcessBuilder::new("nats-server", &program, folder.path().join("nats.log"))
-        .directory(folder.path())
-        .arg("--addr")
-        .arg("127.0.0.1")
-        .arg("--port")
-        .arg(port.to_string())
-        .arg("--jetstream")
-        .arg("--store_dir")
-        .arg(folder.path().join("data"));
-    let url = format!("nats://127.0.0.1:{port}");
-    let server = Server::start(process, folder, async || {
-        async_nats::connect(&url).await?;
-        Ok(())
-    })
-    .await?;
-    let about = About {
-        key: KEY,
-        name: NAME,
-        version: format!("nats-server {version}"),
-        promise: "written to a file, which is synced every two minutes",
-        synced: false,
-        settings: "file storage, one replica, the server's own sync_interval; asynchronous publishing, ordered push \
-                   consumers; a batch is as many publishes"
-            .to_owned(),
-    };
-    visitor.add(Nats { server, url, about });
+    if wanted(KEY) {
+        visitor.add(Nats::start(&program, version, false).await?);
+    }
+    if wanted(SYNCED_KEY) {
+        if number_of(version).is_some_and(|version| version >= SYNCING_SINCE) {
+            visitor.add(Nats::start(&program, version, true).await?);
+        } else {
+            let (major, minor) = SYNCING_SINCE;
+            visitor.miss(Missing {
+                name: SYNCED_NAME,
+                remedy: format!(
+                    "`sync_interval: always` needs nats-server {major}.{minor} or newer; this is {version}"
+                ),
+            });
+        }
+    }
     Ok(())
 }
 
+/// The first two parts of a version.
+fn number_of(version: &str) -> Option<(u32, u32)> {
+    let mut parts = version.split('.').map(|part| part.parse().ok());
+    Some((parts.next()??, parts.next()??))
+}
+
 impl Nats {
+    async fn start(program: &Path, version: &str, synced: bool) -> Result<Self> {
+        let folder = Folder::temporary()?;
+        let port = free_port()?;
+        let data = folder.path().join("data");
+        let config = folder.path().join("nats.conf");
+        let sync = if synced { "sync_interval: always" } else { "" };
+        fs::write(
+            &config,
+            format!(
+                "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\"\n {sync} }}\n",
+                data.display()
+            ),
+        )?;
+        let process = ProcessBuilder::new("nats-server", program, folder.path().join("nats.log"))
+            .directory(folder.path())
+            .arg("--config")
+            .arg(&config);
+        let url = format!("nats://127.0.0.1:{port}");
+        let server = Server::start(process, folder, async || {
+            async_nats::connect(&url).await?;
+            Ok(())
+        })
+        .await?;
+        let (key, name, promise, interval) = if synced {
+            let promise = "written to a file, and that synced to disk";
+            (SYNCED_KEY, SYNCED_NAME, promise, "sync_interval always")
+        } else {
+            let promise = "written to a file, which is synced every two minutes";
+            (KEY, NAME, promise, "the server's own sync_interval")
+        };
+        let about = About {
+            key,
+            name,
+            version: format!("nats-server {version}"),
+            promise,
+            synced,
+            settings: format!(
+                "file storage, one replica, {interval}; asynchronous publishing, ordered push consumers; a batch is as \
+                 many publishes"
+            ),
+        };
+        Ok(Self { server, url, about })
+    }
+
     async fn connect(&self, in_flight: usize) -> Result<Context> {
         let client = async_nats::connect(&self.url)
             .await

@@ -23,6 +23,7 @@ use crate::flow::Sink;
 use crate::peers::server::{Account, Server, find};
 use crate::peers::{About, Contender, Inlet, Lane, Missing, Visitor};
 
+pub(crate) const NAME: &str = "RabbitMQ";
 pub(crate) const QUORUM: &str = "rabbitmq-quorum";
 pub(crate) const STREAM: &str = "rabbitmq-stream";
 /// Where Debian has the scripts themselves; those in the PATH insist on the system's own server.
@@ -64,7 +65,7 @@ pub(crate) async fn open(wanted: &impl Fn(&str) -> bool, visitor: &mut impl Visi
         find("epmd", &[PathBuf::from("/usr/lib/erlang/bin")]),
     ) else {
         visitor.miss(Missing {
-            name: "RabbitMQ",
+            name: NAME,
             remedy: "./first-time-install.sh --with-peers".to_owned(),
         });
         return Ok(());

@@ -13,7 +13,7 @@ use crate::peers::server::{Server, find, output_of};
 use crate::peers::{About, Contender, Inlet, Lane, Missing, Visitor};
 
 pub(crate) const KEY: &str = "redis";
-const NAME: &str = "Redis Streams";
+pub(crate) const NAME: &str = "Redis Streams";
 /// Entries that a reader asks for at a time.
 const PAGE: usize = 1_000;
 
