@@ -3,8 +3,8 @@
 //! A [`Source`] says what a lane is to push next, a [`Sink`] counts what an inlet has read, and a [`Tally`] is what all of
 //! a run add up in. They cost tens of nanoseconds a message, so that the generator is not what is measured.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -140,7 +140,7 @@ impl Schedule {
 #[derive(Clone)]
 pub(crate) struct Source {
     tally: Arc<Tally>,
-    payload: Bytes,
+    text: Text,
     pace: Pace,
 }
 
@@ -149,7 +149,7 @@ impl Source {
     pub(crate) fn at_once(tally: &Arc<Tally>, size: usize) -> Self {
         Self {
             tally: tally.clone(),
-            payload: payload(size),
+            text: Text::new(size),
             pace: Pace::AtOnce,
         }
     }
@@ -183,12 +183,12 @@ impl Source {
         match &mut self.pace {
             Pace::AtOnce => {
                 let count = self.tally.claim(most);
-                vec![self.payload.clone(); count as usize]
+                (0..count).map(|_| self.text.next()).collect()
             }
             Pace::Timed(since) => {
                 *since = Some(Instant::now());
                 let count = self.tally.claim(1);
-                vec![self.payload.clone(); count as usize]
+                (0..count).map(|_| self.text.next()).collect()
             }
             Pace::Due(schedule) => loop {
                 if self.tally.over.load(Ordering::Relaxed) {
@@ -197,7 +197,7 @@ impl Source {
                 let tick = *schedule.ticks.borrow_and_update();
                 if let Some((first, count)) = schedule.claim(most, tick) {
                     return (first..first + count)
-                        .map(|index| stamp(&self.payload, schedule.tick_of(index)))
+                        .map(|index| stamp(&self.text.next(), schedule.tick_of(index)))
                         .collect();
                 }
                 // The clock goes on until all is over.
@@ -338,19 +338,46 @@ pub(crate) async fn read_all(mut inlet: impl Inlet, mut sink: Sink) -> Result<()
     inlet.read(&mut sink).await.map(|never| match never {})
 }
 
-/// Text that does not compress well, the same for all messages: making new ones for each would measure the generator.
-/// Text, since pgmq takes JSON.
-fn payload(size: usize) -> Bytes {
+/// Messages of one size, which are pieces of one long text. Making new ones for each would measure the generator, and a
+/// single one for all would flatter whoever compresses.
+#[derive(Clone)]
+struct Text {
+    size: usize,
+    at: usize,
+}
+
+/// More than whatever stores or sends looks back for repetitions. Text, since pgmq takes JSON.
+static TEXT: LazyLock<Bytes> = LazyLock::new(|| {
+    const LENGTH: usize = 8 << 20;
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    crate::load::payload(size)
+    let random = crate::load::payload(LENGTH);
+    random
         .iter()
         .map(|byte| LETTERS[usize::from(byte % 64)])
         .collect()
+});
+
+impl Text {
+    /// Each begins elsewhere, so that lanes that go in step do not push the same.
+    fn new(size: usize) -> Self {
+        static BEGUN: AtomicUsize = AtomicUsize::new(0);
+        let begun = BEGUN.fetch_add(1, Ordering::Relaxed);
+        Self {
+            size,
+            at: begun * (TEXT.len() / 8 + 1_009),
+        }
+    }
+
+    fn next(&mut self) -> Bytes {
+        let from = self.at % (TEXT.len() - self.size);
+        self.at = from + self.size;
+        TEXT.slice(from..from + self.size)
+    }
 }
 
-/// The payload with the tick that it is meant for at its start. One that is too short stays as it is.
-fn stamp(payload: &Bytes, tick: u64) -> Bytes {
-    let mut content = payload.to_vec();
+/// The message with the tick that it is meant for at its start. One that is too short stays as it is.
+fn stamp(message: &Bytes, tick: u64) -> Bytes {
+    let mut content = message.to_vec();
     if let Some(place) = content.get_mut(..STAMP) {
         let mut rest = tick;
         for digit in place.iter_mut().rev() {
@@ -380,11 +407,11 @@ mod tests {
 
     #[test]
     fn a_stamp_is_read_as_it_was_written() {
-        let stamped = stamp(&payload(128), 0x1234_abcd);
+        let stamped = stamp(&Text::new(128).next(), 0x1234_abcd);
         assert_eq!(stamped.len(), 128);
         assert_eq!(read_stamp(&stamped), Some(0x1234_abcd));
         assert_eq!(read_stamp(b"short"), None);
-        assert_eq!(read_stamp(&payload(128)), None);
+        assert_eq!(read_stamp(&Text::new(128).next()), None);
     }
 
     #[test]
@@ -402,6 +429,21 @@ mod tests {
                 }
             }
             assert!((next as f64 - per_second * 2.0).abs() <= 1.0);
+        }
+    }
+
+    #[test]
+    fn messages_have_their_size_and_do_not_repeat() {
+        for size in [1, 128, 65_536] {
+            let (mut first, mut second) = (Text::new(size), Text::new(size));
+            for _ in 0..1_000 {
+                assert_eq!(first.next().len(), size);
+            }
+            if size >= STAMP {
+                let messages = [first.next(), first.next(), second.next(), second.next()];
+                let distinct: std::collections::HashSet<_> = messages.into_iter().collect();
+                assert_eq!(distinct.len(), 4);
+            }
         }
     }
 
