@@ -12,17 +12,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use protos::{MAX_PUSH_BYTES, MAX_PUSH_MESSAGES, PushAnswer, PushBatch, Run, ends};
+use bytes::Bytes;
+use protos::{MAX_PUSH_BYTES, MAX_PUSH_MESSAGES, PushAnswer, PushBatch, ends};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::error::{Error, Failure, Reason};
 use crate::receipts::Receipt;
+use writer::Writer;
 
 #[cfg(test)]
 mod tests;
+mod writer;
 
 /// How far a number may be ahead of the oldest one that is not settled: what a MoM remembers at the most.
 const MOST_AHEAD: u64 = (1 << 18) - 1;
@@ -409,6 +411,7 @@ impl Ledger {
             }
             self.flying.messages -= pending.count as usize;
             self.flying.bytes -= pending.size;
+            pending.stage = Stage::Waiting;
             let Some(refusal) = &refusal else {
                 let seq = first_seq + i64::from(pending.number - first);
                 let receipt = Receipt {
@@ -437,11 +440,9 @@ impl Ledger {
                     (Refused::Elsewhere, Error::Unavailable(reason.clone()))
                 }
             };
-            pending.stage = if pending.reply.is_some() {
-                Stage::Waiting
-            } else {
-                Stage::Done
-            };
+            if pending.reply.is_none() {
+                pending.stage = Stage::Done;
+            }
             self.refused = self.refused.max(Some(refused));
             self.setback = Some(error);
         }
@@ -600,113 +601,6 @@ impl Pending {
             let detail = "the MoM did not answer until the deadline";
             Reason::new("outcome_unknown", detail)
         })
-    }
-}
-
-/// Makes one `PushBatch` of pushes.
-struct Writer<'a> {
-    /// How much there will be in all.
-    volume: Volume,
-    runs: Vec<Run>,
-    contents: BytesMut,
-    ends: BytesMut,
-    first_number: Option<u32>,
-    next_number: u32,
-    after: Option<i64>,
-    /// The topic of the latest run, if one more message may join it.
-    joinable: Option<&'a Option<Arc<str>>>,
-    /// The contents and ends, where it is all of one push: they need not be copied.
-    whole: Option<(Bytes, Bytes)>,
-}
-
-impl<'a> Writer<'a> {
-    fn new(volume: Volume) -> Self {
-        Self {
-            volume,
-            runs: Vec::with_capacity(1),
-            contents: BytesMut::new(),
-            ends: BytesMut::new(),
-            first_number: None,
-            next_number: 0,
-            after: None,
-            joinable: None,
-            whole: None,
-        }
-    }
-
-    fn write(&mut self, pending: &'a Pending) {
-        let gap = if self.first_number.is_some() {
-            pending.number - self.next_number
-        } else {
-            self.first_number = Some(pending.number);
-            0
-        };
-        self.next_number = pending.number + pending.count;
-        if pending.repeat {
-            let after = self
-                .after
-                .map_or(pending.after, |after| after.min(pending.after));
-            self.after = Some(after);
-        }
-        self.add_to_runs(pending, gap);
-        if pending.count as usize == self.volume.messages {
-            let ends = match &pending.kind {
-                Kind::Together(ends) => Bytes::copy_from_slice(ends),
-                Kind::Plain | Kind::Keyed(_) => Bytes::new(),
-            };
-            self.whole = Some((pending.contents.clone(), ends));
-            return;
-        }
-        if self.contents.capacity() == 0 {
-            self.contents.reserve(self.volume.bytes);
-            self.ends.reserve(self.volume.messages * ends::SIZE);
-        }
-        let start = self.contents.len();
-        self.contents.put_slice(&pending.contents);
-        if let Kind::Together(ends) = &pending.kind {
-            for end in ends::iter(ends) {
-                ends::push(&mut self.ends, start + end);
-            }
-        } else {
-            ends::push(&mut self.ends, self.contents.len());
-        }
-    }
-
-    fn add_to_runs(&mut self, pending: &'a Pending, gap: u32) {
-        let plain = matches!(pending.kind, Kind::Plain);
-        if plain
-            && gap == 0
-            && self.joinable == Some(&pending.topic)
-            && let Some(run) = self.runs.last_mut()
-        {
-            run.count += 1;
-            return;
-        }
-        self.joinable = plain.then_some(&pending.topic);
-        self.runs.push(Run {
-            count: pending.count,
-            topic: pending.topic.as_deref().unwrap_or_default().to_owned(),
-            id: match &pending.kind {
-                Kind::Keyed(id) => Bytes::copy_from_slice(id.as_bytes()),
-                Kind::Plain | Kind::Together(_) => Bytes::new(),
-            },
-            gap,
-            together: matches!(pending.kind, Kind::Together(_)),
-        });
-    }
-
-    fn finish(self, settled: u32) -> PushBatch {
-        let copied = || (self.contents.freeze(), self.ends.freeze());
-        let (contents, ends) = self.whole.unwrap_or_else(copied);
-        PushBatch {
-            open: None,
-            settled,
-            after_seq: self.after,
-            number: self.first_number.unwrap_or_default(),
-            runs: self.runs,
-            ends,
-            contents,
-        }
     }
 }
 
