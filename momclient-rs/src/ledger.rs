@@ -495,14 +495,13 @@ impl Ledger {
         self.forget_done();
     }
 
-    /// The number of the oldest push whose outcome somebody wants.
+    /// The number of the oldest push without an outcome. One that was given up counts as long as it is under way: the MoM
+    /// may be refusing what came after it, until it is told that this one is settled.
     fn settled(&self) -> u32 {
-        let wanted = self.pending.iter().find(|pending| pending.reply.is_some());
-        let number = wanted.map_or(0, |pending| pending.number);
-        if number == 0 {
-            self.next_number.min(u32::MAX.into()) as u32
-        } else {
-            number
+        // The first is not done.
+        match self.pending.front() {
+            Some(pending) if pending.number != 0 => pending.number,
+            _ => self.next_number.min(u32::MAX.into()) as u32,
         }
     }
 

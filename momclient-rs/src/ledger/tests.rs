@@ -618,13 +618,13 @@ impl Model {
     fn settle(&mut self) {
         // Each turn some outcome comes, so this is far more than enough.
         for _ in 0..20 * (self.pushes.len() + 1) {
-            for event in [Event::Send, Event::Serve(vec![Fate::Commit]), Event::Hear] {
-                self.happen(event);
-            }
-            if self.to_mom.is_empty() && self.from_mom.is_empty() && !self.ledger.has_to_send() {
-                // What had to wait until it has another identity, or until nobody wants what it waits for.
+            self.happen(Event::Send);
+            if self.to_mom.is_empty() && self.from_mom.is_empty() {
+                // What waits for another identity, after nobody wanted any more what bore the numbers before.
                 self.lose(0);
             }
+            self.happen(Event::Serve(vec![Fate::Commit]));
+            self.happen(Event::Hear);
         }
     }
 
