@@ -44,6 +44,8 @@ pub(crate) struct Outgoing {
     lane: Arc<Lane>,
     link: u64,
     opening: Option<PushBatch>,
+    /// Whether it has given way since it found nothing to send.
+    has_waited: bool,
 }
 
 /// A push that somebody waits for. It is given up when this is dropped.
@@ -124,6 +126,7 @@ impl Lane {
                 open: Some(open),
                 ..PushBatch::default()
             }),
+            has_waited: true,
         }
     }
 
@@ -264,9 +267,17 @@ impl Stream for Outgoing {
         if let Some(opening) = self.opening.take() {
             return Poll::Ready(Some(opening));
         }
-        let mut inner = self.lane.lock();
-        if inner.link != self.link {
+        let this = &mut *self;
+        let mut inner = this.lane.lock();
+        if inner.link != this.link {
             return Poll::Ready(None);
+        }
+        // The first push of a crowd woke this, and the others are about to come: whoever is ready to run runs first.
+        if !this.has_waited && inner.ledger.has_to_send() {
+            this.has_waited = true;
+            drop(inner);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if let Some(batch) = inner.ledger.next_batch() {
             return Poll::Ready(Some(batch));
@@ -275,6 +286,7 @@ impl Stream for Outgoing {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
+        this.has_waited = false;
         Poll::Pending
     }
 }
