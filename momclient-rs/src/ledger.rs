@@ -20,8 +20,13 @@ use uuid::Uuid;
 
 use crate::error::{Error, Failure, Reason};
 use crate::receipts::Receipt;
+pub(crate) use pending::Kind;
+use pending::{Pending, Stage};
 use writer::Writer;
 
+#[cfg(test)]
+mod model;
+mod pending;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -79,17 +84,6 @@ pub(crate) struct Push<'a> {
     pub(crate) kind: Kind,
 }
 
-/// What distinguishes pushes beside content and topic.
-#[derive(Debug)]
-pub(crate) enum Kind {
-    /// One message, known by its number.
-    Plain,
-    /// One message, known by the id that the caller brought.
-    Keyed(Uuid),
-    /// Several messages, all or none, and where each ends in the contents.
-    Together(Box<[u8]>),
-}
-
 /// What becomes of the link after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -115,35 +109,6 @@ enum Refused {
     Full,
     /// For whatever another MoM, or the same later, may not.
     Elsewhere,
-}
-
-#[derive(Debug)]
-struct Pending {
-    contents: Bytes,
-    topic: Option<Arc<str>>,
-    kind: Kind,
-    deadline: Instant,
-    /// Who waits; nobody any more where the push was given up.
-    reply: Option<oneshot::Sender<Outcome>>,
-    stage: Stage,
-    /// Whether an earlier attempt may have been accepted.
-    repeat: bool,
-    /// 0 before it is sent for the first time. Messages that are pushed together have this and the next ones.
-    number: u32,
-    /// How many messages. None where it was given up before it had a number.
-    count: u32,
-    /// Bytes of contents, which are let go of when they are not needed any more.
-    size: usize,
-    /// How far the queue was before any attempt.
-    after: i64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Waiting,
-    /// Sent over the present link, and not answered.
-    Flying,
-    Done,
 }
 
 impl Ledger {
@@ -545,61 +510,6 @@ impl Ledger {
             Some(latest) if **latest == *topic => latest.clone(),
             _ => self.topic.insert(topic.into()).clone(),
         }
-    }
-}
-
-impl Pending {
-    /// Whether to have nothing else under way beside it: a MoM that does not take messages of this size may end the
-    /// stream for it, and then it has to be clear for which.
-    fn travels_alone(&self) -> bool {
-        self.size > MAX_PUSH_BYTES
-    }
-
-    /// Of the first message.
-    fn id(&self, pusher: Uuid) -> Uuid {
-        match self.kind {
-            Kind::Keyed(id) => id,
-            Kind::Plain | Kind::Together(_) => {
-                Uuid::from_u128(pusher.as_u128() | u128::from(self.number))
-            }
-        }
-    }
-
-    fn answer(&mut self, outcome: Outcome, outcomes: &mut Outcomes) {
-        if let Some(reply) = self.reply.take() {
-            outcomes.push((reply, outcome));
-        }
-    }
-
-    fn conclude(&mut self, outcome: Outcome, outcomes: &mut Outcomes) {
-        self.answer(outcome, outcomes);
-        self.stage = Stage::Done;
-        self.contents = Bytes::new();
-    }
-
-    /// One that is under way still gets its outcome, which the order of the others may depend on.
-    fn give_up(&mut self) {
-        self.reply = None;
-        self.contents = Bytes::new();
-        if self.stage == Stage::Waiting {
-            self.stage = Stage::Done;
-            if self.number == 0 {
-                self.count = 0;
-            }
-        }
-    }
-
-    /// Why its outcome is not known, if it was sent and not definitely refused since.
-    fn earlier(&self, uncertain: Option<&Reason>) -> Option<Reason> {
-        if self.repeat
-            && let Some(reason) = uncertain
-        {
-            return Some(reason.clone());
-        }
-        (self.stage == Stage::Flying || self.repeat).then(|| {
-            let detail = "the MoM did not answer until the deadline";
-            Reason::new("outcome_unknown", detail)
-        })
     }
 }
 
