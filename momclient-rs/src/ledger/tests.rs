@@ -230,6 +230,30 @@ fn messages_that_are_pushed_together_have_one_outcome_and_wait_until_they_may_le
 }
 
 #[test]
+fn what_is_refused_for_now_goes_again_with_all_that_came_after_it() {
+    let mut ledger = ledger(100);
+    let mut outcomes: Vec<_> = (0..3).map(|_| push(&mut ledger, b"x", None)).collect();
+    ledger.next_batch().unwrap();
+    outcomes.push(push(&mut ledger, b"x", None));
+    let full = |number, count| refused(number, count, Code::ResourceExhausted, codes::OVERLOADED);
+    let step = hear(&mut ledger, vec![committed(1, 1, 1), full(2, 1)]);
+    assert_eq!(step, Step::GoOn, "the third has no outcome");
+    assert!(ledger.next_batch().is_none());
+    assert_eq!(hear(&mut ledger, vec![full(3, 1)]), Step::Pause);
+    assert!(ledger.next_batch().is_none());
+
+    ledger.resume();
+    let batch = ledger.next_batch().unwrap();
+    assert_eq!((batch.settled, batch.after_seq), (2, None));
+    let numbers: Vec<_> = messages(&batch).into_iter().map(|(n, _, _)| n).collect();
+    assert_eq!(numbers, [2, 3, 4]);
+    hear(&mut ledger, vec![committed(2, 3, 2)]);
+    for outcome in &mut outcomes {
+        result(outcome).unwrap();
+    }
+}
+
+#[test]
 fn at_its_deadline_a_push_is_told_what_is_certain() {
     let mut ledger = ledger(1);
     let late = Instant::now() + 2 * TIME;
