@@ -131,8 +131,8 @@ impl SubscriberBuilder {
     }
 
     /// How many messages, and how many bytes of contents, may be received before they are taken; the bytes may be
-    /// exceeded by one message. Half of it is asked for again when it is taken, so a slow subscriber holds this much, and
-    /// a fast one that holds less waits for the network. Default: 65,536 messages and 8 MiB.
+    /// exceeded by one message. More is asked for whenever half of it has been taken, so a small buffer makes a fast
+    /// subscriber wait for the network. Default: 65,536 messages and 8 MiB.
     pub fn buffer(mut self, messages: u32, bytes: u64) -> Self {
         self.buffer = Volume { messages, bytes };
         self
