@@ -37,7 +37,7 @@ const LONGEST_WITH_ID: Duration = Duration::from_mins(1);
 /// # Order
 ///
 /// Over one connection, which is the default, messages have their places in the queue in the order in which their
-/// pushes began, whatever fails meanwhile; one that is refused for good leaves a place to the next. Over several
+/// pushes began, whatever fails meanwhile; one that is refused for good leaves its place to the next. Over several
 /// connections that is so for each of them, and pushes take them in turn.
 ///
 /// # Outcomes

@@ -106,6 +106,14 @@ async fn each_refusal_has_its_variant_and_its_code() {
             codes::INVALID_TOPIC,
         ),
         (
+            pusher.push("x", Some("")).await.unwrap_err(),
+            codes::INVALID_TOPIC,
+        ),
+        (
+            pusher.push("x", Some(&"x".repeat(256))).await.unwrap_err(),
+            codes::INVALID_TOPIC,
+        ),
+        (
             pusher
                 .push(vec![0; 1024 * 1024 + 1], None)
                 .await
@@ -120,6 +128,18 @@ async fn each_refusal_has_its_variant_and_its_code() {
         assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
         assert_eq!(error.code(), code, "{error}");
     }
+
+    // A MoM ends the stream for a message that is beyond all measure, which is the fault of none beside it.
+    let (before, beyond, after) = tokio::join!(
+        pusher.push("before", None),
+        pusher.push(vec![0; 16 << 20], None),
+        pusher.push("after", None),
+    );
+    let beyond = beyond.unwrap_err();
+    assert!(matches!(beyond, Error::InvalidArgument(_)), "{beyond}");
+    let [before, after] = [before, after].map(Result::unwrap);
+    assert_eq!((before.seq, before.duplicate), (1, false));
+    assert_eq!((after.seq, after.duplicate), (2, false));
 }
 
 #[tokio::test]
