@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use crate::compare::table::{Comparison, Entrant, Figure, Row, median};
 use crate::compare::workload::{CAPACITY, Extent, Measured, WORKLOADS, Workload};
 use crate::cpu::Snapshot;
+use crate::flow::cost_of_generating;
 use crate::options::CompareShape;
 use crate::peers::{self, About, Contender, Missing, Visitor};
 use crate::progress::stage;
@@ -139,6 +140,7 @@ impl Field {
         progress.set_message("waiting until all servers are quiet");
         self.settle().await?;
         let idle = self.idle_cpu().await;
+        let generator_ns = cost_of_generating().await?;
         let mut results = Results::new();
         let (mut remarks, mut failures) = (Vec::new(), Vec::new());
         for round in 0..rounds {
@@ -179,6 +181,7 @@ impl Field {
             machine: machine(),
             rounds,
             seconds: extent.time.as_secs_f64(),
+            generator_ns,
             contenders: entrants
                 .map(|(runner, idle_cpu_percent)| Entrant {
                     about: runner.about().clone(),

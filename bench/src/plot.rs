@@ -33,10 +33,10 @@ pub(crate) struct Line {
 }
 
 const WIDTH: f64 = 760.0;
-const PANEL: f64 = 260.0;
+const PANEL: f64 = 272.0;
 const HEAD: f64 = 40.0;
 /// Around the field of a panel: left of it, right of it, above it, below it.
-const INSETS: [f64; 4] = [64.0, 28.0, 40.0, 40.0];
+const INSETS: [f64; 4] = [64.0, 28.0, 52.0, 40.0];
 
 impl Curve {
     /// The numbers, a line for each x.
@@ -48,7 +48,7 @@ impl Curve {
         }
         table.push('\n');
         for x in self.xs() {
-            write!(table, "{:>12}", short(x)).expect("a string takes everything");
+            write!(table, "{:>12}", whole(x)).expect("a string takes everything");
             for line in lines() {
                 let point = line
                     .points
@@ -76,7 +76,7 @@ impl Curve {
 
     /// Where an x lies on an axis that can be drawn evenly.
     fn place(&self, x: f64) -> f64 {
-        if self.logarithmic { (x + 1.0).ln() } else { x }
+        if self.logarithmic { x.max(0.1).ln() } else { x }
     }
 }
 
@@ -136,7 +136,7 @@ fn panel(svg: &mut Svg, curve: &Curve, y: f64) {
     for x in labels(curve, &xs) {
         // Where places lie close together, only some have a label.
         if at_x(x) >= free_from {
-            svg.text(at_x(x), bottom + 16.0, "quiet middle", &short(x));
+            svg.text(at_x(x), bottom + 16.0, "quiet middle", &whole(x));
             free_from = at_x(x) + 40.0;
         }
     }
@@ -179,10 +179,22 @@ fn labels(curve: &Curve, xs: &[f64]) -> Vec<f64> {
     if curve.logarithmic || xs.len() <= 12 {
         return xs.to_vec();
     }
-    let most = xs.last().copied().unwrap_or(0.0);
-    let (step, _) = ticks(most);
+    let [Some(least), Some(most)] = [xs.first(), xs.last()] else {
+        return Vec::new();
+    };
+    let (step, _) = ticks(*most);
     let count = (most / step) as usize;
-    (0..=count).map(|index| step * index as f64).collect()
+    let round = (0..=count).map(|index| step * index as f64);
+    round.filter(|x| x >= least).collect()
+}
+
+/// A number that counts something, as it is unless it is long.
+fn whole(value: f64) -> String {
+    if value < 100_000.0 && value.fract() == 0.0 {
+        format!("{value:.0}")
+    } else {
+        short(value)
+    }
 }
 
 /// A round step, and the multiple of it that holds everything.

@@ -109,6 +109,7 @@ mod tests {
             machine: "2 cores & more".to_owned(),
             rounds: 1,
             seconds: 1.0,
+            generator_ns: 100.0,
             contenders: vec![
                 entrant(OWN, "rusty-mom", true),
                 entrant("a", "A", false),

@@ -15,6 +15,8 @@ pub(crate) struct Comparison {
     pub(crate) machine: String,
     pub(crate) rounds: usize,
     pub(crate) seconds: f64,
+    /// What the generator alone adds to each message.
+    pub(crate) generator_ns: f64,
     pub(crate) contenders: Vec<Entrant>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) rows: Vec<Row>,
@@ -125,6 +127,7 @@ impl Comparison {
             "{}; medians of {} rounds of {} s (smallest and largest beside them).\n\n",
             self.machine, self.rounds, self.seconds
         );
+        let generator = self.generator_ns;
         let mut add = |title: &str, table: Table| {
             let shown = if markdown {
                 table.markdown()
@@ -141,7 +144,11 @@ impl Comparison {
                 ratios,
             );
         }
-        add("CPU seconds for a million messages", self.cpu());
+        let title = format!(
+            "CPU seconds for a million messages (the client's has {:.2} of the generator itself)",
+            generator / 1e3
+        );
+        add(&title, self.cpu());
         add("Who took part", self.entrants());
         let mut add_list = |title: &str, items: Vec<String>| {
             if !items.is_empty() {
