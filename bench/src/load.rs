@@ -201,9 +201,10 @@ pub(crate) async fn open_pushers(
     Ok(pushers)
 }
 
+/// A pusher over a connection of its own.
 async fn open_pusher(system: &System, queue: &str, in_flight: usize) -> Result<Pusher> {
     system
-        .client()
+        .another_client()?
         .pusher(queue)
         .in_flight(in_flight)
         .deadline(Duration::from_mins(1))

@@ -16,6 +16,7 @@ pub(crate) const LIFE_PROBE_DEADLINE_MILLIS: u64 = 1000;
 
 /// A running system, and the queues that this program made in it.
 pub(crate) struct System {
+    addr: String,
     client: MoMClient,
     cluster: Option<Cluster>,
     queues: Mutex<Vec<String>>,
@@ -47,14 +48,13 @@ impl System {
                 (urls.join(","), Some(cluster))
             }
         };
-        let client = MoMClient::builder(addr.split(','))
-            .deadline(Duration::from_secs(30))
-            .build()?;
+        let client = client_of(&addr)?;
         client
             .status()
             .await
             .with_context(|| format!("asking the manager at {addr}"))?;
         Ok(Self {
+            addr,
             client,
             cluster,
             queues: Mutex::default(),
@@ -63,6 +63,11 @@ impl System {
 
     pub(crate) fn client(&self) -> &MoMClient {
         &self.client
+    }
+
+    /// A client whose pushers share no connection with those of another.
+    pub(crate) fn another_client(&self) -> Result<MoMClient> {
+        client_of(&self.addr)
     }
 
     /// Queues with names of their own, so that runs do not meet.
@@ -128,4 +133,9 @@ impl System {
     fn made(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
         self.queues.lock().expect("nobody panics while holding it")
     }
+}
+
+fn client_of(addr: &str) -> Result<MoMClient> {
+    let client = MoMClient::builder(addr.split(',')).deadline(Duration::from_secs(30));
+    Ok(client.build()?)
 }

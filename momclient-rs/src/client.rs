@@ -8,14 +8,15 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::error::{Error, Reason};
-use crate::link::Address;
+use crate::link::{Address, Connections};
 use crate::manager::{Managers, decode};
 use crate::pusher::PusherBuilder;
 use crate::subscriber::SubscriberBuilder;
 
 /// A client of one system: of its manager for administration, and through it of every MoM.
 ///
-/// Cheap to clone; clones share their HTTP connections. Nothing is connected before the first call.
+/// Cheap to clone; clones share their connections to managers, and their pushers those to MoMs. Nothing is connected
+/// before the first call.
 ///
 /// ```no_run
 /// # async fn example() -> Result<(), momclient::Error> {
@@ -36,6 +37,7 @@ pub struct MoMClient {
 #[derive(Debug)]
 struct Shared {
     managers: Managers,
+    connections: Connections,
     connect_timeout: Duration,
     deadline: Duration,
 }
@@ -218,6 +220,11 @@ impl MoMClient {
         SubscriberBuilder::new(self.clone(), *channel, seq)
     }
 
+    /// To MoMs, for pushers.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.shared.connections
+    }
+
     pub(crate) fn connect_timeout(&self) -> Duration {
         self.shared.connect_timeout
     }
@@ -278,6 +285,7 @@ impl MoMClientBuilder {
         let managers = Managers::new(&self.urls, self.connect_timeout, self.request_timeout)?;
         let shared = Shared {
             managers,
+            connections: Connections::default(),
             connect_timeout: self.connect_timeout,
             deadline: self.deadline,
         };

@@ -14,7 +14,7 @@ use crate::backoff::Backoff;
 use crate::error::{Error, Failure, Reason};
 use crate::lane::Lane;
 use crate::ledger::{Outcomes, Step};
-use crate::link::Address;
+use crate::link::{Address, Connection};
 use crate::route::Router;
 
 /// Pushes without any answer for this long ask the manager whether their queue has moved, and if not, keep waiting and
@@ -31,6 +31,8 @@ const MOST_HOPS: usize = 3;
 #[derive(Debug)]
 pub(crate) struct Driver {
     lane: Arc<Lane>,
+    /// Which of the connections that the client's pushers share.
+    place: usize,
     router: Arc<Router>,
     /// The generation of the latest route that this lane has seen.
     seen: u64,
@@ -45,6 +47,7 @@ pub(crate) struct Driver {
 #[derive(Debug)]
 pub(crate) struct Link {
     address: Address,
+    connection: Arc<Connection>,
     answers: Streaming<PushAnswer>,
 }
 
@@ -60,9 +63,11 @@ enum End {
 struct Closing(Arc<Lane>);
 
 impl Driver {
-    pub(crate) fn new(lane: Arc<Lane>, router: Arc<Router>) -> Self {
+    /// A driver over the connection at this place of those that the client's pushers share.
+    pub(crate) fn new(lane: Arc<Lane>, router: Arc<Router>, place: usize) -> Self {
         Self {
             lane,
+            place,
             router,
             seen: 0,
             moved_to: None,
@@ -103,7 +108,7 @@ impl Driver {
                     let detail = format!("the MoM at {} refuses for now", link.address);
                     self.lane.lost(Reason::new("mom_unreachable", detail), None);
                 }
-                End::Lost(failure) => self.lose(failure, &link.address),
+                End::Lost(failure) => self.lose(failure, &link),
             }
             drop(link);
             link = self.reconnect().await;
@@ -154,7 +159,10 @@ impl Driver {
         }
     }
 
-    fn lose(&mut self, failure: Failure, address: &Address) {
+    fn lose(&mut self, failure: Failure, link: &Link) {
+        if matches!(failure, Failure::Elsewhere(_) | Failure::Unknown(_)) {
+            link.connection.give_up();
+        }
         let (reason, at_fault) = match failure {
             Failure::Final(error) => (error.reason().clone(), Some(error)),
             Failure::Moved(reason, owner) => {
@@ -165,7 +173,7 @@ impl Driver {
                 (reason, None)
             }
         };
-        let detail = format!("the stream to the MoM at {address} ended: {reason}");
+        let detail = format!("the stream to the MoM at {} ended: {reason}", link.address);
         tracing::debug!(
             queue = self.router.queue(),
             detail,
@@ -226,8 +234,11 @@ impl Driver {
     }
 
     async fn open(&self, address: &Address) -> Result<Link, Failure> {
-        let limit = self.router.client().connect_timeout();
-        let mut mom = address.connect(limit).await.map_err(Failure::Elsewhere)?;
+        let client = self.router.client();
+        let limit = client.connect_timeout();
+        let connection = client.connections().get(address, self.place, limit).await;
+        let connection = connection.map_err(Failure::Elsewhere)?;
+        let mut mom = connection.mom();
         let outgoing = self.lane.begin(self.router.queue());
         let opening = async {
             let mut answers = mom.stream_pushes(outgoing).await?.into_inner();
@@ -235,14 +246,22 @@ impl Driver {
             Ok::<_, tonic::Status>((answers, opened))
         };
         let Ok(opened) = timeout(limit, opening).await else {
+            connection.give_up();
             let detail = format!("the MoM at {address} did not answer");
             return Err(Failure::Elsewhere(Reason::new("mom_unreachable", detail)));
         };
-        let (answers, opened) = opened?;
+        let (answers, opened) = opened.map_err(|status| {
+            let failure = Failure::from(status);
+            if matches!(failure, Failure::Elsewhere(_) | Failure::Unknown(_)) {
+                connection.give_up();
+            }
+            failure
+        })?;
         self.lane
             .opened(&opened.ok_or_else(|| Failure::Elsewhere(ended()))?);
         Ok(Link {
             address: address.clone(),
+            connection,
             answers,
         })
     }

@@ -90,8 +90,8 @@ impl PusherBuilder {
     }
 
     /// How many HTTP/2 connections pushes are spread over, 1 to 64, and no more than may be [in
-    /// flight](Self::in_flight). One is enough until a core is busy with it, and keeps [the order](Pusher#order).
-    /// Default: 1.
+    /// flight](Self::in_flight). One is enough until a core is busy with it, and keeps [the order](Pusher#order). All
+    /// pushers of a client share them. Default: 1.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
@@ -135,8 +135,8 @@ impl PusherBuilder {
                 Lane::new(Ledger::new(share, disorder))
             })
             .collect();
-        let drivers = try_join_all(lanes.iter().map(|lane| {
-            let mut driver = Driver::new(lane.clone(), router.clone());
+        let drivers = try_join_all(lanes.iter().enumerate().map(|(place, lane)| {
+            let mut driver = Driver::new(lane.clone(), router.clone(), place);
             async move {
                 let link = driver.connect_until(deadline).await?;
                 Ok::<_, Error>((driver, link))

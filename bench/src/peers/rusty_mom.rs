@@ -18,9 +18,13 @@ pub(crate) const KEY: &str = "rusty-mom";
 #[derive(Clone)]
 pub(crate) struct RustyMom {
     cluster: Arc<Cluster>,
-    client: MoMClient,
+    /// One for each connection: pushers of one client share theirs.
+    clients: [MoMClient; CONNECTIONS],
     about: About,
 }
+
+/// As many connections as the others have.
+const CONNECTIONS: usize = 4;
 
 impl RustyMom {
     pub(crate) async fn start() -> Result<Self> {
@@ -35,9 +39,11 @@ impl RustyMom {
             .start()
             .await
             .context("starting a private cluster")?;
-        let client = MoMClient::builder([cluster.manager_url(0)])
-            .deadline(Duration::from_mins(1))
-            .build()?;
+        let client = || {
+            let client = MoMClient::builder([cluster.manager_url(0)]);
+            client.deadline(Duration::from_mins(1)).build()
+        };
+        let clients = [client()?, client()?, client()?, client()?];
         let postgres = cluster.psql("show server_version").await?;
         let about = About {
             key: KEY,
@@ -45,19 +51,18 @@ impl RustyMom {
             version: format!("{} on PostgreSQL {postgres}", env!("CARGO_PKG_VERSION")),
             promise: "committed by PostgreSQL: in its log, and that synced to disk",
             synced: true,
-            settings:
-                "one MoM, one manager, PostgreSQL as it is installed; one connection a pusher"
-                    .to_owned(),
+            settings: "one MoM, one manager, PostgreSQL as it is installed; four connections"
+                .to_owned(),
         };
         Ok(Self {
             cluster: Arc::new(cluster),
-            client,
+            clients,
             about,
         })
     }
 
     pub(crate) fn client(&self) -> &MoMClient {
-        &self.client
+        &self.clients[0]
     }
 
     pub(crate) fn cluster(&self) -> &Cluster {
@@ -99,23 +104,24 @@ impl Contender for RustyMom {
 
     async fn create(&self, _subscribers: usize) -> Result<String> {
         let label = format!("compare-{}", uuid::Uuid::now_v7().simple());
-        self.client.create_queue(&label).await?;
+        self.client().create_queue(&label).await?;
         Ok(label)
     }
 
     async fn remove(&self, queue: &str) -> Result<()> {
-        self.client.delete_queue(queue).await?;
+        self.client().delete_queue(queue).await?;
         self.checkpoint().await
     }
 
-    async fn lane(&self, queue: &str, _index: usize, in_flight: usize) -> Result<Pushing> {
-        let pusher = self.client.pusher(queue).in_flight(in_flight).await?;
+    async fn lane(&self, queue: &str, index: usize, in_flight: usize) -> Result<Pushing> {
+        let client = &self.clients[index % CONNECTIONS];
+        let pusher = client.pusher(queue).in_flight(in_flight).await?;
         Ok(Pushing(pusher))
     }
 
     async fn inlet(&self, queue: &str, _index: usize) -> Result<Receiving> {
-        let channel = self.client.create_channel(queue, None).await?;
-        Ok(Receiving(self.client.subscribe(&channel.id).await?))
+        let channel = self.client().create_channel(queue, None).await?;
+        Ok(Receiving(self.client().subscribe(&channel.id).await?))
     }
 }
 
