@@ -43,11 +43,17 @@ pub const MAX_PUSH_BYTES: usize = 1 << 20;
 
 /// A [`Message`] or [`MessageBatch`] in its encoded form. Cloning it copies no bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Encoded(pub Bytes);
+pub struct Encoded {
+    /// All fields; of a batch, up to where its contents begin.
+    pub head: Bytes,
+    /// A batch's contents, which are the end of it.
+    pub contents: Bytes,
+}
 
 impl prost::Message for Encoded {
     fn encode_raw(&self, buf: &mut impl BufMut) {
-        buf.put_slice(&self.0);
+        buf.put_slice(&self.head);
+        buf.put_slice(&self.contents);
     }
 
     /// A server never decodes what it only sends, so this refuses.
@@ -65,10 +71,10 @@ impl prost::Message for Encoded {
     }
 
     fn encoded_len(&self) -> usize {
-        self.0.len()
+        self.head.len() + self.contents.len()
     }
 
     fn clear(&mut self) {
-        self.0 = Bytes::new();
+        *self = Self::default();
     }
 }

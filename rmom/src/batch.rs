@@ -1,18 +1,282 @@
 //! Committed messages in the form in which subscribers receive them: encoded once, shared by all.
 
+use std::ops::Add;
+use std::sync::{Arc, Mutex, OnceLock};
+
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
-use protos::{Encoded, NO_TOPIC};
-use storage::{NewMessage, StoredBatch};
+use protos::{Encoded, NO_TOPIC, ends};
+use storage::{Packed, Run};
 use uuid::Uuid;
 
-/// Consecutive messages of one queue, each encoded as a [`protos::Message`].
+use crate::queue::lock;
+
+/// Consecutive messages of one queue.
 ///
-/// It holds a copy of what was pushed, not the pushes themselves: those point into receive buffers, and keeping one
-/// message of a buffer keeps all of it.
+/// What is kept is a copy of what was pushed, not the pushes themselves: those point into receive buffers, and keeping
+/// one message of a buffer keeps all of it. Each encoded form is made when the first subscriber wants it.
 #[derive(Debug)]
 pub struct Batch {
     first_seq: i64,
+    runs: Vec<Run>,
+    ends: Vec<u8>,
+    contents: Bytes,
+    /// All messages.
+    whole: OnceLock<Part>,
+    /// All messages with a topic, for each topic that was asked for.
+    by_topic: Mutex<Vec<(Arc<str>, Part)>>,
+    /// Each message by itself.
+    singly: OnceLock<Singly>,
+}
+
+/// Some messages of a batch, encoded as a [`protos::MessageBatch`].
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The messages.
+    pub encoded: Encoded,
+    /// How many there are.
+    pub messages: usize,
+    /// Bytes of their contents.
+    pub bytes: usize,
+    /// The index of the first message that was not looked at.
+    pub next: usize,
+}
+
+/// How much a subscriber has room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Credit {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes of contents; the last message may exceed them.
+    pub bytes: usize,
+}
+
+impl Credit {
+    /// Whether nothing may be sent.
+    pub fn is_used_up(self) -> bool {
+        self.messages == 0 || self.bytes == 0
+    }
+
+    /// Some was sent.
+    pub fn use_up(&mut self, messages: usize, bytes: usize) {
+        self.messages = self.messages.saturating_sub(messages);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl Add<(u32, u64)> for Credit {
+    type Output = Self;
+
+    /// A grant of messages and bytes.
+    fn add(self, (messages, bytes): (u32, u64)) -> Self {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self {
+            messages: self.messages.saturating_add(messages as usize),
+            bytes: self.bytes.saturating_add(bytes),
+        }
+    }
+}
+
+/// Messages of one run with the indexes `from..to`.
+struct Stretch<'a> {
+    id: Uuid,
+    topic: Option<&'a str>,
+    from: usize,
+    to: usize,
+}
+
+impl Batch {
+    /// Messages of which the first has the sequence `first_seq`.
+    pub fn new(first_seq: i64, messages: Packed) -> Self {
+        Self {
+            first_seq,
+            runs: messages.runs,
+            ends: messages.ends,
+            contents: messages.contents.into(),
+            whole: OnceLock::new(),
+            by_topic: Mutex::default(),
+            singly: OnceLock::new(),
+        }
+    }
+
+    /// The sequence of the first message.
+    pub fn first_seq(&self) -> i64 {
+        self.first_seq
+    }
+
+    /// The sequence of the last message.
+    pub fn last_seq(&self) -> i64 {
+        self.first_seq + self.len() as i64 - 1
+    }
+
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        ends::count(&self.ends)
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Bytes held, without the encoded forms; each of those takes about as much again.
+    pub fn size(&self) -> usize {
+        self.contents.len() + self.ends.len() + size_of_val(&self.runs[..])
+    }
+
+    /// The messages from the index `from` on that match, as far as the credit goes: with `None` every message matches.
+    pub fn part(&self, from: usize, topic: Option<&Arc<str>>, credit: Credit) -> Part {
+        if from == 0 && self.len() <= credit.messages && self.contents.len() <= credit.bytes {
+            return self.whole(topic);
+        }
+        self.encode(from, topic.map(|topic| &**topic), credit)
+    }
+
+    fn whole(&self, topic: Option<&Arc<str>>) -> Part {
+        const NO_LIMIT: Credit = Credit {
+            messages: usize::MAX,
+            bytes: usize::MAX,
+        };
+        let Some(topic) = topic else {
+            return self
+                .whole
+                .get_or_init(|| self.encode(0, None, NO_LIMIT))
+                .clone();
+        };
+        let mut by_topic = lock(&self.by_topic);
+        if let Some((_, part)) = by_topic.iter().find(|(known, _)| known == topic) {
+            return part.clone();
+        }
+        let part = self.encode(0, Some(topic), NO_LIMIT);
+        by_topic.push((topic.clone(), part.clone()));
+        part
+    }
+
+    fn encode(&self, from: usize, topic: Option<&str>, mut credit: Credit) -> Part {
+        let mut stretches = Vec::with_capacity(self.runs.len());
+        let (mut start, mut next) = (0, from);
+        let (mut messages, mut bytes) = (0, 0);
+        for run in &self.runs {
+            let end = start + run.count as usize;
+            if end > from && (topic.is_none() || topic == run.topic.as_deref()) {
+                if credit.messages == 0 || credit.bytes == 0 {
+                    break;
+                }
+                let first = start.max(from);
+                let last = self.reach(first, end, &mut credit);
+                messages += last - first;
+                bytes += self.bytes(first, last);
+                stretches.push(Stretch {
+                    id: Uuid::from_u128(run.id.as_u128() + (first - start) as u128),
+                    topic: run.topic.as_deref(),
+                    from: first,
+                    to: last,
+                });
+                next = last;
+                if last < end {
+                    break;
+                }
+            } else if end > from {
+                next = end;
+            }
+            start = end;
+        }
+        let encoded = self.encode_stretches(&stretches, messages, bytes);
+        Part {
+            encoded,
+            messages,
+            bytes,
+            next,
+        }
+    }
+
+    /// How far the credit goes in the messages `first..end`; uses it up by that.
+    fn reach(&self, first: usize, end: usize, credit: &mut Credit) -> usize {
+        let mut last = end.min(first.saturating_add(credit.messages));
+        if self.bytes(first, last) > credit.bytes {
+            let start = self.bytes(0, first);
+            let beyond = |index: &usize| self.bytes(0, index + 1) - start >= credit.bytes;
+            last = (first..last).find(beyond).map_or(last, |index| index + 1);
+        }
+        credit.messages -= last - first;
+        credit.bytes = credit.bytes.saturating_sub(self.bytes(first, last));
+        last
+    }
+
+    /// Bytes of the contents with the indexes `from..to`.
+    fn bytes(&self, from: usize, to: usize) -> usize {
+        let before = |index: usize| {
+            index
+                .checked_sub(1)
+                .map_or(0, |last| ends::end(&self.ends, last))
+        };
+        before(to) - before(from)
+    }
+
+    fn encode_stretches(
+        &self,
+        stretches: &[Stretch<'_>],
+        messages: usize,
+        bytes: usize,
+    ) -> Encoded {
+        let Some(first) = stretches.first() else {
+            return Encoded::default();
+        };
+        let mut head = BytesMut::with_capacity(64 + 64 * stretches.len() + messages * ends::SIZE);
+        encode_key(FIRST_SEQ, WireType::Varint, &mut head);
+        encode_varint((self.first_seq + first.from as i64) as u64, &mut head);
+        let mut before = first.from;
+        for stretch in stretches {
+            put_run(&mut head, stretch, stretch.from - before);
+            before = stretch.to;
+        }
+        encode_key(ENDS, WireType::LengthDelimited, &mut head);
+        encode_varint((messages * ends::SIZE) as u64, &mut head);
+        let is_whole = messages == self.len();
+        if is_whole {
+            head.put_slice(&self.ends);
+        }
+        let is_contiguous = before - first.from == messages;
+        let contents = if is_contiguous {
+            let start = self.bytes(0, first.from);
+            if !is_whole {
+                for index in first.from..before {
+                    ends::push(&mut head, ends::end(&self.ends, index) - start);
+                }
+            }
+            self.contents.slice(start..start + bytes)
+        } else {
+            let mut contents = BytesMut::with_capacity(bytes);
+            for stretch in stretches {
+                let start = self.bytes(0, stretch.from);
+                let base = contents.len();
+                for index in stretch.from..stretch.to {
+                    ends::push(&mut head, base + ends::end(&self.ends, index) - start);
+                }
+                contents
+                    .put_slice(&self.contents[start..start + self.bytes(stretch.from, stretch.to)]);
+            }
+            contents.freeze()
+        };
+        encode_key(CONTENTS, WireType::LengthDelimited, &mut head);
+        encode_varint(bytes as u64, &mut head);
+        Encoded {
+            head: head.freeze(),
+            contents,
+        }
+    }
+
+    /// The message at `index` by itself, as a [`protos::Message`], if it matches.
+    pub fn message(&self, index: usize, topic: Option<&str>) -> Option<Encoded> {
+        self.singly
+            .get_or_init(|| Singly::encode(self))
+            .message(index, topic)
+    }
+}
+
+/// Each message of a batch encoded as a [`protos::Message`].
+#[derive(Debug)]
+struct Singly {
     encoded: Bytes,
     spans: Vec<Span>,
 }
@@ -25,86 +289,59 @@ struct Span {
     topic_end: u32,
 }
 
-impl Batch {
-    /// Encodes messages that were just committed, the first of them as `first_seq`.
-    pub fn encode(first_seq: i64, messages: &[NewMessage]) -> Self {
-        let size = messages
+impl Singly {
+    fn encode(batch: &Batch) -> Self {
+        let topics = |run: &Run| run.topic.as_deref().unwrap_or(NO_TOPIC).len();
+        let overhead: usize = batch
+            .runs
             .iter()
-            .map(|m| encoded_size(m.content.len(), m.topic.as_deref()))
+            .map(|run| run.count as usize * (OVERHEAD + topics(run)))
             .sum();
-        let mut encoder = Encoder::new(first_seq, messages.len(), size);
-        for message in messages {
-            encoder.add(
-                message.id,
-                message.topic.as_deref().unwrap_or(NO_TOPIC).as_bytes(),
-                &message.content,
-            );
+        let mut buffer = BytesMut::with_capacity(batch.contents.len() + overhead);
+        let mut spans = Vec::with_capacity(batch.len());
+        for run in &batch.runs {
+            let topic = run.topic.as_deref().unwrap_or(NO_TOPIC).as_bytes();
+            for number in 0..run.count {
+                let index = spans.len();
+                let id = Uuid::from_u128(run.id.as_u128() + u128::from(number));
+                let mut text = [0; UUID_LEN];
+                let id = id.hyphenated().encode_lower(&mut text);
+                put_bytes(&mut buffer, ID, id.as_bytes());
+                let content = &batch.contents[ends::range(&batch.ends, index)];
+                if !content.is_empty() {
+                    put_bytes(&mut buffer, CONTENT, content);
+                }
+                put_bytes(&mut buffer, TOPIC, topic);
+                let topic_end = buffer.len();
+                encode_key(SEQ, WireType::Varint, &mut buffer);
+                encode_varint((batch.first_seq + index as i64) as u64, &mut buffer);
+                spans.push(Span {
+                    end: buffer.len() as u32,
+                    topic_start: (topic_end - topic.len()) as u32,
+                    topic_end: topic_end as u32,
+                });
+            }
         }
-        encoder.finish()
-    }
-
-    /// Encodes messages that were read back.
-    pub fn from_stored(stored: &StoredBatch) -> Self {
-        let content = |index| stored.contents.get(index).unwrap_or_default();
-        let topic = |index| {
-            stored
-                .topics
-                .as_ref()
-                .and_then(|topics| topics.get(index))
-                .unwrap_or(NO_TOPIC.as_bytes())
-        };
-        let count = stored.ids.len();
-        let size = (0..count)
-            .map(|index| encoded_len(content(index).len(), topic(index).len()))
-            .sum();
-        let mut encoder = Encoder::new(stored.first_seq, count, size);
-        for (index, id) in stored.ids.iter().enumerate() {
-            encoder.add(*id, topic(index), content(index));
+        Self {
+            encoded: buffer.freeze(),
+            spans,
         }
-        encoder.finish()
     }
 
-    /// The sequence of the first message.
-    pub fn first_seq(&self) -> i64 {
-        self.first_seq
-    }
-
-    /// The sequence of the last message.
-    pub fn last_seq(&self) -> i64 {
-        self.first_seq + self.spans.len() as i64 - 1
-    }
-
-    /// How many messages there are.
-    pub fn len(&self) -> usize {
-        self.spans.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.spans.is_empty()
-    }
-
-    /// Bytes held.
-    pub fn size(&self) -> usize {
-        self.encoded.len() + size_of_val(&self.spans[..])
-    }
-
-    /// The message at `index`, if it matches: with `None` every message does.
-    pub fn message(&self, index: usize, topic: Option<&str>) -> Option<Encoded> {
+    fn message(&self, index: usize, topic: Option<&str>) -> Option<Encoded> {
         let span = self.spans[index];
         if topic.is_some_and(|topic| {
             self.encoded[span.topic_start as usize..span.topic_end as usize] != *topic.as_bytes()
         }) {
             return None;
         }
-        let start = if index == 0 {
-            0
-        } else {
-            self.spans[index - 1].end
-        };
-        Some(Encoded(
-            self.encoded.slice(start as usize..span.end as usize),
-        ))
+        let start = index
+            .checked_sub(1)
+            .map_or(0, |before| self.spans[before].end);
+        Some(Encoded {
+            head: self.encoded.slice(start as usize..span.end as usize),
+            contents: Bytes::new(),
+        })
     }
 }
 
@@ -114,69 +351,16 @@ const CONTENT: u32 = 2;
 const TOPIC: u32 = 3;
 const SEQ: u32 = 4;
 
+/// Fields of [`protos::MessageBatch`].
+const FIRST_SEQ: u32 = 1;
+const RUNS: u32 = 2;
+const ENDS: u32 = 3;
+const CONTENTS: u32 = 4;
+
 const UUID_LEN: usize = uuid::fmt::Hyphenated::LENGTH;
 
-/// The most bytes that keys, lengths, id and sequence take.
-const OVERHEAD: usize = 2 + UUID_LEN + 1 + 1 + 1 + 10;
-
-fn encoded_size(content: usize, topic: Option<&str>) -> usize {
-    encoded_len(content, topic.unwrap_or(NO_TOPIC).len())
-}
-
-fn encoded_len(content: usize, topic: usize) -> usize {
-    OVERHEAD
-        + encoded_len_varint(content as u64)
-        + content
-        + encoded_len_varint(topic as u64)
-        + topic
-}
-
-struct Encoder {
-    first_seq: i64,
-    buffer: BytesMut,
-    spans: Vec<Span>,
-}
-
-impl Encoder {
-    fn new(first_seq: i64, count: usize, size: usize) -> Self {
-        Self {
-            first_seq,
-            buffer: BytesMut::with_capacity(size),
-            spans: Vec::with_capacity(count),
-        }
-    }
-
-    fn add(&mut self, id: Uuid, topic: &[u8], content: &[u8]) {
-        let seq = self.first_seq + self.spans.len() as i64;
-        let buffer = &mut self.buffer;
-        let mut text = [0; UUID_LEN];
-        put_bytes(
-            buffer,
-            ID,
-            id.hyphenated().encode_lower(&mut text).as_bytes(),
-        );
-        if !content.is_empty() {
-            put_bytes(buffer, CONTENT, content);
-        }
-        put_bytes(buffer, TOPIC, topic);
-        let topic_end = buffer.len();
-        encode_key(SEQ, WireType::Varint, buffer);
-        encode_varint(seq as u64, buffer);
-        self.spans.push(Span {
-            end: buffer.len() as u32,
-            topic_start: (topic_end - topic.len()) as u32,
-            topic_end: topic_end as u32,
-        });
-    }
-
-    fn finish(self) -> Batch {
-        Batch {
-            first_seq: self.first_seq,
-            encoded: self.buffer.freeze(),
-            spans: self.spans,
-        }
-    }
-}
+/// The most bytes that the keys, the lengths, the id and the sequence of a message take.
+const OVERHEAD: usize = 2 + UUID_LEN + 6 + 3 + 1 + 10;
 
 fn put_bytes(buffer: &mut BytesMut, field: u32, bytes: &[u8]) {
     encode_key(field, WireType::LengthDelimited, buffer);
@@ -184,57 +368,148 @@ fn put_bytes(buffer: &mut BytesMut, field: u32, bytes: &[u8]) {
     buffer.put_slice(bytes);
 }
 
+/// A [`protos::Run`] after a gap, written down without the detour of building one.
+fn put_run(buffer: &mut BytesMut, stretch: &Stretch<'_>, gap: usize) {
+    // Fields of protos::Run.
+    const COUNT: u32 = 1;
+    const TOPIC: u32 = 2;
+    const ID: u32 = 3;
+    const GAP: u32 = 4;
+    let number = |value: usize| 1 + encoded_len_varint(value as u64);
+    let count = stretch.to - stretch.from;
+    let mut len = number(count) + 2 + 16;
+    if let Some(topic) = stretch.topic {
+        len += number(topic.len()) + topic.len();
+    }
+    if gap > 0 {
+        len += number(gap);
+    }
+    encode_key(RUNS, WireType::LengthDelimited, buffer);
+    encode_varint(len as u64, buffer);
+    encode_key(COUNT, WireType::Varint, buffer);
+    encode_varint(count as u64, buffer);
+    if let Some(topic) = stretch.topic {
+        put_bytes(buffer, TOPIC, topic.as_bytes());
+    }
+    put_bytes(buffer, ID, stretch.id.as_bytes());
+    if gap > 0 {
+        encode_key(GAP, WireType::Varint, buffer);
+        encode_varint(gap as u64, buffer);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use prost::Message as _;
 
     use super::*;
 
-    #[test]
-    fn a_client_decodes_what_was_pushed() {
-        let messages: Vec<NewMessage> = [
-            (None, &b""[..]),
-            (Some("sports"), b"goal"),
-            (Some("x"), &[0xff; 300]),
-        ]
-        .into_iter()
-        .map(|(topic, content)| NewMessage {
-            id: Uuid::now_v7(),
-            is_keyed: false,
-            topic: topic.map(String::from),
-            content: Bytes::from_static(content),
+    const FIRST: i64 = i64::MAX - 50;
+
+    /// A message as a test sees it: sequence, id, topic, content.
+    type Seen = (i64, Uuid, Option<String>, Vec<u8>);
+
+    fn messages() -> impl Strategy<Value = Vec<Seen>> {
+        let topic = prop_oneof![
+            Just(None),
+            Just(Some("a".to_owned())),
+            Just(Some("ab".to_owned()))
+        ];
+        let one = (
+            topic,
+            prop::collection::vec(any::<u8>(), 0..4),
+            any::<bool>(),
+        );
+        prop::collection::vec(one, 1..20).prop_map(|all| {
+            let mut id = 1_u128 << 64;
+            let numbered = (FIRST..).zip(all);
+            let seen = numbered.map(|(seq, (topic, content, goes_on))| {
+                id += if goes_on { 1 } else { 1 << 32 };
+                (seq, Uuid::from_u128(id), topic, content)
+            });
+            seen.collect()
         })
-        .collect();
-        let batch = Batch::encode(i64::MAX - 5, &messages);
-        assert_eq!((batch.len(), batch.last_seq()), (3, i64::MAX - 3));
-        for (index, message) in messages.iter().enumerate() {
-            let encoded = batch.message(index, None).unwrap();
-            let decoded = protos::Message::decode(encoded.0).unwrap();
-            assert_eq!(decoded.id, message.id.to_string());
-            assert_eq!(decoded.content, message.content);
-            assert_eq!(decoded.topic, message.topic.as_deref().unwrap_or(NO_TOPIC));
-            assert_eq!(decoded.seq, i64::MAX - 5 + index as i64);
-        }
     }
 
-    #[test]
-    fn a_topic_selects_exactly_its_messages() {
-        let topics = [Some("a"), Some("ab"), None, Some("a")];
-        let messages = topics.map(|topic| NewMessage {
-            id: Uuid::now_v7(),
-            is_keyed: false,
-            topic: topic.map(String::from),
-            content: Bytes::from_static(b"a"),
-        });
-        let batch = Batch::encode(1, &messages);
-        let matching = |topic| {
-            (0..4)
-                .filter(|index| batch.message(*index, topic).is_some())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(matching(Some("a")), [0, 3]);
-        assert_eq!(matching(Some("ab")), [1]);
-        assert!(matching(Some("b")).is_empty());
-        assert_eq!(matching(None), [0, 1, 2, 3]);
+    fn batch(all: &[Seen]) -> Batch {
+        let mut packed = Packed::default();
+        for (_, id, topic, content) in all {
+            let run = Run {
+                id: *id,
+                count: 1,
+                topic: topic.as_deref().map(Arc::from),
+                is_keyed: false,
+            };
+            packed.add(&run, &[], 0, content);
+        }
+        Batch::new(FIRST, packed)
+    }
+
+    fn encoded(encoded: &Encoded) -> Bytes {
+        encoded.encode_to_vec().into()
+    }
+
+    fn decode(part: &Part) -> Vec<Seen> {
+        let batch = protos::MessageBatch::decode(encoded(&part.encoded)).unwrap();
+        assert!(ends::fit(&batch.ends, batch.contents.len()));
+        let mut seen = Vec::new();
+        let mut seq = batch.first_seq;
+        for run in batch.runs {
+            seq += i64::from(run.gap);
+            for number in 0..run.count {
+                let id = Uuid::from_slice(&run.id).unwrap().as_u128() + u128::from(number);
+                let topic = (!run.topic.is_empty()).then(|| run.topic.clone());
+                let content = batch.contents[ends::range(&batch.ends, seen.len())].to_vec();
+                seen.push((seq, Uuid::from_u128(id), topic, content));
+                seq += 1;
+            }
+        }
+        assert_eq!(seen.len(), part.messages);
+        assert_eq!(ends::count(&batch.ends), part.messages);
+        assert_eq!(batch.contents.len(), part.bytes);
+        seen
+    }
+
+    proptest! {
+        #[test]
+        fn a_client_decodes_what_matches_in_parts_of_any_size(
+            all in messages(),
+            topic in prop::sample::select(vec![None, Some("a"), Some("ab"), Some("b")]),
+            from in 0usize..20, messages in 1usize..8, bytes in 1usize..12, is_bounded in any::<bool>(),
+        ) {
+            let batch = batch(&all);
+            let topic: Option<Arc<str>> = topic.map(Arc::from);
+            let credit = if is_bounded { Credit { messages, bytes } } else { Credit { messages: 100, bytes: 1000 } };
+            let matching = |seen: &&Seen| topic.is_none() || seen.2.as_deref() == topic.as_deref();
+            let expected: Vec<Seen> = all.iter().skip(from).filter(matching).cloned().collect();
+            let (mut seen, mut next) = (Vec::new(), from);
+            while next < batch.len() {
+                let part = batch.part(next, topic.as_ref(), credit);
+                prop_assert!(part.next > next, "it goes on");
+                prop_assert!(part.messages <= credit.messages);
+                let decoded = if part.messages > 0 { decode(&part) } else { Vec::new() };
+                let last = decoded.last().map_or(0, |last| last.3.len());
+                let fits = part.bytes <= credit.bytes || part.bytes - last < credit.bytes;
+                prop_assert!(fits, "only the last message may exceed");
+                seen.extend(decoded);
+                next = part.next;
+            }
+            prop_assert_eq!(seen, expected);
+        }
+
+        #[test]
+        fn a_client_of_single_messages_decodes_the_same(all in messages()) {
+            let batch = batch(&all);
+            for (index, (seq, id, topic, content)) in all.iter().enumerate() {
+                let one = protos::Message::decode(encoded(&batch.message(index, None).unwrap())).unwrap();
+                prop_assert_eq!(one.seq, *seq);
+                prop_assert_eq!(one.id, id.to_string());
+                prop_assert_eq!(&one.topic, topic.as_deref().unwrap_or(NO_TOPIC));
+                prop_assert_eq!(&one.content[..], &content[..]);
+                let matches = batch.message(index, Some("a")).is_some();
+                prop_assert_eq!(matches, topic.as_deref() == Some("a"));
+            }
+        }
     }
 }

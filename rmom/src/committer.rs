@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use storage::chaos::{self, Mutant, Point};
-use storage::{Appended, Appender, MAX_BATCH_MESSAGES, NewBatch};
+use storage::{Appended, Appender, MAX_BATCH_MESSAGES, NewBatch, Packed};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::hosting::Hosting;
-use crate::queue::{Queue, Receipt, Shared, Waiting};
+use crate::push::{Pushed, Receipt};
+use crate::queue::{Queue, Shared};
 
 /// The most bytes of one batch, unless a single message is larger.
 const BATCH_BYTES: usize = 1 << 20;
@@ -46,14 +47,21 @@ pub struct Committer {
     ttl: Duration,
     database_is_up: Arc<AtomicBool>,
     /// Buffers of earlier rounds, to be used again.
-    spare: Vec<Waiting>,
+    spare: Vec<Taken>,
     /// Queues whose rows somebody holds, and when each is to be tried again. What they have to commit is in their
     /// inboxes again.
     postponed: VecDeque<(Instant, Arc<Queue>)>,
 }
 
+/// What waited in one queue, and the same packed.
+#[derive(Debug, Default)]
+struct Taken {
+    pushes: Vec<Pushed>,
+    messages: Packed,
+}
+
 /// What is committed together: of each queue, what waited.
-type Round = Vec<(Arc<Queue>, Waiting)>;
+type Round = Vec<(Arc<Queue>, Taken)>;
 
 impl Committer {
     /// A committer whose messages are retained for `ttl`.
@@ -95,7 +103,7 @@ impl Committer {
             self.commit(round, &stop).await;
         }
         for (_, queue) in self.postponed {
-            refuse_waiting(&queue, &Error::Stopping);
+            queue.refuse_waiting(&Error::Stopping);
         }
         self.appender.close().await;
     }
@@ -105,7 +113,7 @@ impl Committer {
         let now = Instant::now();
         while let Some((_, queue)) = self.postponed.pop_front_if(|(due, _)| *due <= now) {
             if queue.is_locked_for(PATIENCE) {
-                refuse_waiting(&queue, &Error::DatabaseUnavailable);
+                queue.refuse_waiting(&Error::DatabaseUnavailable);
             }
             ready.push(queue);
         }
@@ -117,16 +125,13 @@ impl Committer {
         let mut ready = ready.into_iter();
         for queue in ready.by_ref() {
             let mut taken = self.spare.pop().unwrap_or_default();
-            queue.take_waiting(&mut taken, MAX_BATCH_MESSAGES, BATCH_BYTES);
-            bytes += taken
-                .messages
-                .iter()
-                .map(|message| message.content.len())
-                .sum::<usize>();
-            if taken.messages.is_empty() {
+            queue.take_waiting(&mut taken.pushes, MAX_BATCH_MESSAGES, BATCH_BYTES);
+            if taken.pushes.is_empty() {
                 // The queue was lost after it became ready, or what waited was refused.
                 self.spare.push(taken);
             } else {
+                taken.pack();
+                bytes += taken.messages.contents.len();
                 round.push((queue, taken));
             }
             if bytes >= STATEMENT_BYTES {
@@ -146,7 +151,7 @@ impl Committer {
         chaos::reach(Point::BeforeStatement);
         if chaos::is(Mutant::AcknowledgeBeforeCommit) {
             for (queue, taken) in &mut round {
-                acknowledge(taken, queue.committed() + 1);
+                acknowledge(&mut taken.pushes, queue.committed() + 1);
             }
         }
         let fates = self.append(&mut round, stop).await;
@@ -158,18 +163,18 @@ impl Committer {
                 Ok(fates) if fates[index] == Appended::Committed => {
                     let first_seq = queue.committed() + 1;
                     let repeats = queue.remember_committed(&taken.messages);
-                    queue.publish(&taken.messages);
+                    queue.publish(&mut taken.messages);
                     chaos::reach(Point::BeforeAcknowledgement);
-                    acknowledge(&mut taken, first_seq);
-                    for (seq, acknowledgement) in repeats {
+                    acknowledge(&mut taken.pushes, first_seq);
+                    for (seq, mut answer) in repeats {
                         let duplicate = true;
-                        let _ = acknowledgement.send(Ok(Receipt { seq, duplicate }));
+                        answer.give(Ok(Receipt { seq, duplicate }));
                     }
                 }
                 Ok(fates) if fates[index] == Appended::Locked => {
                     tracing::debug!(queue = queue.label, "somebody holds the queue's row");
-                    queue.put_back(&mut taken);
-                    self.spare.push(taken);
+                    queue.put_back(&mut taken.pushes);
+                    self.spare.push(taken.emptied());
                     let due = Instant::now() + LOCKED_PAUSE;
                     self.postponed.push_back((due, queue));
                     continue;
@@ -180,14 +185,13 @@ impl Committer {
                         epoch = queue.epoch,
                         "fenced: another MoM owns the queue now"
                     );
-                    let refused = taken.acknowledgements.drain(..).collect();
-                    self.hosting.lose(&queue, None, refused);
+                    let refused = taken.pushes.drain(..).map(|pushed| pushed.answer);
+                    self.hosting.lose(&queue, None, refused.collect());
                 }
-                Err(error) => refuse(&queue, &mut taken, error),
+                Err(error) => queue.refuse_taken(&mut taken.pushes, error),
             }
             queue.end_turn();
-            taken.messages.clear();
-            self.spare.push(taken);
+            self.spare.push(taken.emptied());
         }
     }
 
@@ -250,10 +254,11 @@ impl Committer {
     /// out; what waits behind them was not tried, so that is refused for good.
     fn give_up_waiting(&mut self, round: &mut Round) {
         for (queue, taken) in round {
-            refuse_waiting(queue, &Error::DatabaseUnavailable);
-            let repeats = queue.take_followers();
-            for acknowledgement in taken.acknowledgements.drain(..).chain(repeats) {
-                let _ = acknowledgement.send(Err(Error::OutcomeUnknown));
+            queue.refuse_waiting(&Error::DatabaseUnavailable);
+            let pushes = taken.pushes.iter_mut().map(|pushed| &mut pushed.answer);
+            let mut repeats = queue.take_followers();
+            for answer in pushes.chain(&mut repeats) {
+                answer.give(Err(Error::OutcomeUnknown));
             }
         }
         let ready = self.shared.take_ready(usize::MAX);
@@ -261,7 +266,7 @@ impl Committer {
             .iter()
             .chain(self.postponed.iter().map(|(_, queue)| queue))
         {
-            refuse_waiting(queue, &Error::DatabaseUnavailable);
+            queue.refuse_waiting(&Error::DatabaseUnavailable);
         }
         for queue in ready {
             queue.end_turn();
@@ -269,7 +274,25 @@ impl Committer {
     }
 }
 
-fn new_batch((queue, taken): &(Arc<Queue>, Waiting)) -> NewBatch<'_> {
+impl Taken {
+    fn pack(&mut self) {
+        let messages = self.pushes.iter().map(Pushed::count).sum();
+        let bytes = self.pushes.iter().map(Pushed::size).sum();
+        self.messages.reserve(messages, bytes);
+        for pushed in &self.pushes {
+            pushed.add_to(&mut self.messages);
+        }
+    }
+
+    /// The buffers, to be used again.
+    fn emptied(mut self) -> Self {
+        self.pushes.clear();
+        self.messages.clear();
+        self
+    }
+}
+
+fn new_batch((queue, taken): &(Arc<Queue>, Taken)) -> NewBatch<'_> {
     NewBatch {
         queue_id: queue.id,
         epoch: queue.epoch,
@@ -279,24 +302,11 @@ fn new_batch((queue, taken): &(Arc<Queue>, Waiting)) -> NewBatch<'_> {
 }
 
 /// Tells those who wait the sequences of their messages, of which `first_seq` is the first.
-fn acknowledge(taken: &mut Waiting, first_seq: i64) {
+fn acknowledge(pushes: &mut [Pushed], first_seq: i64) {
     let duplicate = false;
-    for (seq, acknowledgement) in (first_seq..).zip(taken.acknowledgements.drain(..)) {
-        // Whoever has given up waiting needs no answer.
-        let _ = acknowledgement.send(Ok(Receipt { seq, duplicate }));
-    }
-}
-
-/// Refuses what waits in a queue and was not tried, or tried and definitely not committed.
-fn refuse_waiting(queue: &Queue, error: &Error) {
-    let mut waiting = queue.drain_waiting();
-    refuse(queue, &mut waiting, error);
-}
-
-fn refuse(queue: &Queue, taken: &mut Waiting, error: &Error) {
-    let repeats = queue.forget_refused(&taken.messages);
-    for acknowledgement in taken.acknowledgements.drain(..).chain(repeats) {
-        // Whoever has given up waiting needs no answer.
-        let _ = acknowledgement.send(Err(error.clone()));
+    let mut seq = first_seq;
+    for pushed in pushes {
+        pushed.answer.give(Ok(Receipt { seq, duplicate }));
+        seq += pushed.count() as i64;
     }
 }

@@ -14,12 +14,12 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use storage::NewMessage;
+use storage::Run;
 use uuid::Uuid;
 
 use crate::budget::Budget;
 use crate::error::Error;
-use crate::queue::Acknowledgement;
+use crate::push::Answer;
 
 /// How far a pusher may be ahead of its oldest push without an answer.
 pub const WINDOW: u32 = 1 << 18;
@@ -45,12 +45,26 @@ pub enum Origin {
     Key(u64),
 }
 
+impl Origin {
+    /// That of the message so many places on in the same run.
+    #[must_use]
+    pub fn advance(self, places: u32) -> Self {
+        match self {
+            Self::Pusher(attempt) => Self::Pusher(Attempt {
+                number: attempt.number + places,
+                ..attempt
+            }),
+            Self::Anonymous | Self::Key(_) => self,
+        }
+    }
+}
+
 /// One attempt at a push of a pusher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempt {
     /// The pusher's id.
     pub pusher: Uuid,
-    /// The push's number.
+    /// The push's number; of a run, the first one's.
     pub number: u32,
     /// All pushes below have their answers.
     pub settled: u32,
@@ -60,16 +74,16 @@ pub struct Attempt {
     pub is_repeat: bool,
 }
 
-/// What to do with a push.
+/// What to do with a push, or with the first messages of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Take it: it is remembered from now on as one that waits.
-    New,
-    /// It waits already: its outcome is the answer to both.
+    /// Take so many: they are remembered from now on as some that wait.
+    New(u32),
+    /// One waits already: its outcome is the answer to both.
     Waiting,
-    /// It was committed at this sequence.
-    Committed(i64),
-    /// It has to be looked for in the database first.
+    /// So many were committed, the first at this sequence and the others behind it.
+    Committed(u32, i64),
+    /// They have to be looked for in the database first.
     LookUp,
 }
 
@@ -89,7 +103,7 @@ pub struct Dedup {
     budget: Arc<Budget>,
     hasher: RandomState,
     /// Further attempts at pushes that wait, by the message's id.
-    followers: HashMap<Uuid, Vec<Acknowledgement>>,
+    followers: HashMap<Uuid, Vec<Answer>>,
 }
 
 /// What became of a push: 0 not seen, [`WAITING`], or its sequence.
@@ -124,6 +138,10 @@ fn check(has_room: bool) -> Result<(), Error> {
 /// The id of a pusher's message.
 pub fn message_id(pusher: Uuid, number: u32) -> Uuid {
     Uuid::from_u128(pusher.as_u128() | u128::from(number))
+}
+
+fn id_in_run(run: &Run, place: u32) -> Uuid {
+    Uuid::from_u128(run.id.as_u128() + u128::from(place))
 }
 
 /// The pusher and the number that a message's id is made of, if it is made so.
@@ -184,19 +202,21 @@ impl Dedup {
         self.hasher.hash_one((topic, content))
     }
 
-    /// Decides about a push. With `is_new`, it was looked for in the database and is not there. Without room for a new
-    /// one only those are answered that are not new.
+    /// Decides about a run of pushes, of which there is more than one only if they have numbers; about as many of the
+    /// first as have the same in common. With `is_new`, they were looked for in the database and are not there. Without
+    /// room for new ones only those are answered that are not new.
     pub fn admit(
         &mut self,
         id: Uuid,
+        count: u32,
         origin: Origin,
         is_new: bool,
         has_room: bool,
         now: Instant,
     ) -> Result<Verdict, Error> {
         match origin {
-            Origin::Anonymous => check(has_room).map(|()| Verdict::New),
-            Origin::Pusher(attempt) => self.admit_attempt(attempt, is_new, has_room, now),
+            Origin::Anonymous => check(has_room).map(|()| Verdict::New(count)),
+            Origin::Pusher(attempt) => self.admit_attempt(attempt, count, is_new, has_room, now),
             Origin::Key(hash) => self.admit_key(id, hash, has_room, now),
         }
     }
@@ -204,6 +224,7 @@ impl Dedup {
     fn admit_attempt(
         &mut self,
         attempt: Attempt,
+        count: u32,
         is_new: bool,
         has_room: bool,
         now: Instant,
@@ -218,25 +239,46 @@ impl Dedup {
         let place = attempt
             .number
             .checked_sub(pusher.settled)
-            .filter(|place| *place < WINDOW)
+            .filter(|place| *place < WINDOW && count <= WINDOW - place)
             .ok_or(Error::OutOfRange {
                 field: "origin.number",
                 given: attempt.number.into(),
                 legal: "at least origin.settled, and less than 262144 more",
             })? as usize;
-        if pusher.slots.len() <= place {
-            pusher.slots.resize(place + 1, UNSEEN);
+        let slots = &mut pusher.slots;
+        if slots.len() < place {
+            slots.resize(place, UNSEEN);
         }
-        match pusher.slots[place] {
-            UNSEEN if attempt.is_repeat && !is_new => Ok(Verdict::LookUp),
+        let mut known = slots.range(place..slots.len().min(place + count as usize));
+        match known.next().copied().unwrap_or(UNSEEN) {
             UNSEEN => {
-                check(has_room)?;
-                pusher.slots[place] = WAITING;
-                pusher.waiting += 1;
-                Ok(Verdict::New)
+                // What no slot is there for yet is new without a look: the usual case.
+                let new = match known.position(|slot| *slot != UNSEEN) {
+                    Some(seen) => seen as u32 + 1,
+                    None => count,
+                };
+                let is_unknown = attempt.is_repeat && !is_new;
+                if !is_unknown {
+                    check(has_room)?;
+                }
+                let state = if is_unknown { UNSEEN } else { WAITING };
+                let end = place + new as usize;
+                let fresh = slots.len().min(end);
+                slots.range_mut(place..fresh).for_each(|slot| *slot = state);
+                if slots.len() < end {
+                    slots.resize(end, state);
+                }
+                if is_unknown {
+                    return Ok(Verdict::LookUp);
+                }
+                pusher.waiting += new as usize;
+                Ok(Verdict::New(new))
             }
             WAITING => Ok(Verdict::Waiting),
-            seq => Ok(Verdict::Committed(seq)),
+            seq => {
+                let following = known.zip(seq + 1..).take_while(|(slot, seq)| *slot == seq);
+                Ok(Verdict::Committed(1 + following.count() as u32, seq))
+            }
         }
     }
 
@@ -254,7 +296,7 @@ impl Dedup {
         match self.keys.get(&id) {
             Some(key) if key.hash != hash => Err(Error::IdConflict(id)),
             Some(Key { state: WAITING, .. }) => Ok(Verdict::Waiting),
-            Some(Key { state, .. }) => Ok(Verdict::Committed(*state)),
+            Some(Key { state, .. }) => Ok(Verdict::Committed(1, *state)),
             None => {
                 check(has_room)?;
                 if !self.budget.take_within(1) {
@@ -264,7 +306,7 @@ impl Dedup {
                 }
                 let state = WAITING;
                 self.keys.insert(id, Key { state, hash });
-                Ok(Verdict::New)
+                Ok(Verdict::New(1))
             }
         }
     }
@@ -298,73 +340,74 @@ impl Dedup {
     }
 
     /// One more attempt at a push that waits.
-    pub fn follow(&mut self, id: Uuid, acknowledgement: Acknowledgement) {
-        self.followers.entry(id).or_default().push(acknowledgement);
+    pub fn follow(&mut self, id: Uuid, answer: Answer) {
+        self.followers.entry(id).or_default().push(answer);
     }
 
     /// Messages were committed, the first of them as `first_seq`. Returns the further attempts at them, with the
     /// sequence of each.
-    pub fn committed(
-        &mut self,
-        messages: &[NewMessage],
-        first_seq: i64,
-        now: Instant,
-    ) -> Vec<(i64, Acknowledgement)> {
-        for (seq, message) in (first_seq..).zip(messages) {
-            if message.is_keyed {
-                if let Some(key) = self.keys.get_mut(&message.id) {
+    pub fn committed(&mut self, runs: &[Run], first_seq: i64, now: Instant) -> Vec<(i64, Answer)> {
+        let mut attempts = Vec::new();
+        let mut seq = first_seq;
+        for run in runs {
+            if run.is_keyed {
+                if let Some(key) = self.keys.get_mut(&run.id) {
                     key.state = seq;
-                    self.key_ages.push_back((now, message.id));
+                    self.key_ages.push_back((now, run.id));
                 }
             } else {
-                self.settle_slot(message.id, seq);
+                self.settle(run, |place| seq + i64::from(place));
             }
+            if !self.followers.is_empty() {
+                for place in 0..run.count {
+                    let those = self.followers.remove(&id_in_run(run, place));
+                    let seq = seq + i64::from(place);
+                    attempts.extend(those.into_iter().flatten().map(|answer| (seq, answer)));
+                }
+            }
+            seq += i64::from(run.count);
+        }
+        attempts
+    }
+
+    /// Messages were not committed and never will be: pushed again, they are new. Returns the further attempts at them.
+    pub fn refused(&mut self, run: &Run) -> Vec<Answer> {
+        if run.is_keyed {
+            self.forget_key(run.id);
+        } else {
+            self.settle(run, |_| UNSEEN);
         }
         if self.followers.is_empty() {
             return Vec::new();
         }
-        let attempts = (first_seq..)
-            .zip(messages)
-            .filter_map(|(seq, message)| Some((seq, self.followers.remove(&message.id)?)));
-        attempts
-            .flat_map(|(seq, attempts)| attempts.into_iter().map(move |attempt| (seq, attempt)))
-            .collect()
-    }
-
-    /// Messages were not committed and never will be: pushed again, they are new. Returns the further attempts at them.
-    pub fn refused(&mut self, messages: &[NewMessage]) -> Vec<Acknowledgement> {
-        let mut attempts = Vec::new();
-        for message in messages {
-            if message.is_keyed {
-                self.forget_key(message.id);
-            } else {
-                self.settle_slot(message.id, UNSEEN);
-            }
-            attempts.extend(self.followers.remove(&message.id).into_iter().flatten());
-        }
-        attempts
+        let those =
+            (0..run.count).filter_map(|place| self.followers.remove(&id_in_run(run, place)));
+        those.flatten().collect()
     }
 
     /// The further attempts at all pushes that wait; what they wait for stays.
-    pub fn take_followers(&mut self) -> Vec<Acknowledgement> {
+    pub fn take_followers(&mut self) -> Vec<Answer> {
         self.followers
             .drain()
             .flat_map(|(_, attempts)| attempts)
             .collect()
     }
 
-    fn settle_slot(&mut self, id: Uuid, state: Slot) {
+    fn settle(&mut self, run: &Run, state: impl Fn(u32) -> Slot) {
         if self.pushers.is_empty() {
             return;
         }
-        let (pusher, number) = pusher_of(id);
+        let (pusher, number) = pusher_of(run.id);
         let Some(pusher) = self.pushers.get_mut(&pusher) else {
             return;
         };
-        // One whose pusher has given it up is not there any more.
-        pusher.waiting = pusher.waiting.saturating_sub(1);
-        if let Some(slot) = pusher.slot(number) {
-            *slot = state;
+        // Some of which their pusher has given up are not there any more.
+        pusher.waiting = pusher.waiting.saturating_sub(run.count as usize);
+        let gone = pusher.settled.saturating_sub(number).min(run.count);
+        let first = (number + gone).saturating_sub(pusher.settled) as usize;
+        let slots = pusher.slots.range_mut(first.min(pusher.slots.len())..);
+        for (slot, place) in slots.zip(gone..run.count) {
+            *slot = state(place);
         }
     }
 

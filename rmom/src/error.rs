@@ -1,7 +1,7 @@
 //! Why a MoM refuses, and how that reads on the wire.
 
-use protos::codes;
 use protos::names::InvalidName;
+use protos::{Refusal, codes};
 use storage::MomAddress;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Code, Status};
@@ -126,6 +126,33 @@ impl Error {
             Self::DatabaseRefused => (codes::INTERNAL, Code::Internal),
             Self::OutcomeUnknown => (codes::OUTCOME_UNKNOWN, Code::Unavailable),
             Self::Stopping => (codes::STOPPING, Code::Unavailable),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the same push may be accepted later.
+    pub fn is_transient(&self) -> bool {
+        let (_, status) = self.codes();
+        matches!(status, Code::ResourceExhausted | Code::Unavailable)
+    }
+
+    /// Whether it concerns not a push but all that this MoM could do for the pusher.
+    pub fn ends_streams(&self) -> bool {
+        matches!(
+            self,
+            Self::NotOwner { .. } | Self::QueueNotFound(_) | Self::PusherNotOpen | Self::Stopping
+        )
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        let (code, status) = error.codes();
+        Self {
+            status: status.into(),
+            code: code.to_owned(),
+            detail: error.to_string(),
         }
     }
 }

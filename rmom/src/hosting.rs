@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::queue::{Acknowledgement, Queue, Shared, lock};
+use crate::push::Answer;
+use crate::queue::{Queue, Shared, lock};
 
 /// How often the database is asked what this MoM owns. With [`OWNER_DEADLINE`] it bounds how long a
 /// subscription of a queue that was moved away stays open without messages.
@@ -243,7 +244,7 @@ impl Hosting {
         self: &Arc<Self>,
         queue: &Arc<Queue>,
         owner: Option<String>,
-        mut refused: Vec<Acknowledgement>,
+        mut refused: Vec<Answer>,
     ) {
         {
             let mut queues = self.queues.write().unwrap_or_else(PoisonError::into_inner);

@@ -4,22 +4,26 @@
 //! there, and hands the committed batch back to the feed, where each [`subscription`](crate::subscription) takes it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use storage::{NewMessage, Ownership, Store};
+use storage::{Ownership, Packed, Run, Store};
 use tokio::sync::{Notify, broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::batch::Batch;
 use crate::budget::Budget;
-use crate::dedup::{Dedup, Origin, Verdict};
+use crate::dedup::{Dedup, Verdict};
 use crate::error::Error;
+use crate::push::{Answer, Pushed, Receipt};
 
 /// The most bytes that may wait in one inbox.
 const INBOX_BYTES: usize = 32 << 20;
+
+/// The least window of a stream of pushes, in messages and in bytes, however many streams there are.
+const LEAST_WINDOW: (usize, usize) = (64, 64 << 10);
 
 /// The most bytes that may wait in all inboxes together.
 const ALL_INBOX_BYTES: usize = 256 << 20;
@@ -36,29 +40,6 @@ const ALL_RECENT_BYTES: usize = 512 << 20;
 /// The most batches between the fastest and the slowest live subscription of a queue. The ring is allocated when the
 /// first subscription attaches, so it is kept small.
 const FEED_BATCHES: usize = 1024;
-
-/// How a push learns what became of it: the committed message's place, or why there is none.
-pub type Acknowledgement = oneshot::Sender<Result<Receipt, Error>>;
-
-/// A committed message's place, and whether it had been committed by an earlier push or attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// Its sequence.
-    pub seq: i64,
-    /// Whether it was there before.
-    pub duplicate: bool,
-}
-
-/// What became of a push at the inbox.
-#[derive(Debug)]
-pub enum Admission {
-    /// It waits, or what it repeats does: the acknowledgement will tell.
-    Waiting,
-    /// It repeats a message that is committed.
-    Committed(Receipt),
-    /// Whether it repeats a message only the database knows: [`Queue::look_up`], and push again.
-    LookUp(NewMessage),
-}
 
 /// What all queues of a MoM share.
 #[derive(Debug)]
@@ -141,6 +122,8 @@ pub struct Queue {
     pub mom_id: Uuid,
     inbox: Mutex<Inbox>,
     searches: Searches,
+    /// Streams of pushes that are open.
+    streams: AtomicUsize,
     /// The sequence of the last message known to be committed. Only the committer raises it.
     committed: AtomicI64,
     feed: broadcast::Sender<Weak<Batch>>,
@@ -152,19 +135,11 @@ pub struct Queue {
     shared: Arc<Shared>,
 }
 
-/// What waits to be committed: messages and, beside them, who waits for each. Kept apart so that the committer binds
-/// the messages as they lie.
-#[derive(Debug, Default)]
-pub struct Waiting {
-    /// In the order of their arrival.
-    pub messages: Vec<NewMessage>,
-    /// One for each message.
-    pub acknowledgements: Vec<Acknowledgement>,
-}
-
 #[derive(Debug)]
 struct Inbox {
-    waiting: Waiting,
+    /// What waits to be committed, in the order of its arrival.
+    waiting: Vec<Pushed>,
+    messages: usize,
     bytes: usize,
     dedup: Dedup,
     /// Since when the queue's row has been held by somebody, so that what waits could not be committed.
@@ -197,7 +172,7 @@ struct Searches {
 
 #[derive(Debug)]
 struct Search {
-    id: Uuid,
+    ids: Vec<Uuid>,
     after: i64,
     done: oneshot::Sender<()>,
 }
@@ -225,7 +200,8 @@ impl Queue {
             epoch: ownership.epoch,
             mom_id,
             inbox: Mutex::new(Inbox {
-                waiting: Waiting::default(),
+                waiting: Vec::new(),
+                messages: 0,
                 bytes: 0,
                 dedup: Dedup::new(ownership.epoch, shared.key_window, shared.keys.clone()),
                 locked_since: None,
@@ -233,6 +209,7 @@ impl Queue {
                 is_closed: false,
             }),
             searches: Searches::default(),
+            streams: AtomicUsize::new(0),
             committed: AtomicI64::new(next_seq - 1),
             feed: broadcast::Sender::new(FEED_BATCHES.min(shared.buffer_messages)),
             recent: Mutex::default(),
@@ -242,58 +219,94 @@ impl Queue {
         })
     }
 
-    /// Puts a message into the inbox, or refuses it before anything is accepted. With `is_new`, it was looked for in
-    /// the database and is not there.
-    pub fn push(
-        self: &Arc<Self>,
-        message: NewMessage,
-        origin: Origin,
-        is_new: bool,
-        acknowledgement: Acknowledgement,
-    ) -> Result<Admission, Error> {
-        let mut inbox = lock(&self.inbox);
-        if inbox.is_closed {
-            return Err(self.not_owner());
-        }
-        let size = message.content.len();
-        let has_room = inbox.waiting.messages.len() < self.shared.buffer_messages
-            && inbox.bytes < INBOX_BYTES
-            && self.shared.inbox_bytes.has_room(size);
+    /// Puts messages into the inbox, or refuses them before anything is accepted; whoever waits for the answer is told.
+    /// Returns those of which only the database knows whether they were pushed before: [`look_up`](Self::look_up), and
+    /// push again. With `is_new`, they were looked for and what was found was remembered.
+    #[must_use = "what is returned was not pushed"]
+    pub fn push(self: &Arc<Self>, pushed: Pushed, is_new: bool) -> Option<Pushed> {
         let now = Instant::now();
-        match inbox
-            .dedup
-            .admit(message.id, origin, is_new, has_room, now)?
-        {
-            Verdict::New => {}
-            Verdict::Waiting => {
-                self.log_repeat(&message);
-                inbox.dedup.follow(message.id, acknowledgement);
-                return Ok(Admission::Waiting);
+        let mut inbox = lock(&self.inbox);
+        let mut rest = Some(pushed);
+        let mut unknown = None;
+        while let Some(mut pushed) = rest.take() {
+            let verdict = match self.admit(&mut inbox, &pushed, is_new, now) {
+                Ok(verdict) => verdict,
+                Err(error) => {
+                    pushed.answer.give(Err(error));
+                    break;
+                }
+            };
+            let count = match verdict {
+                Verdict::New(count) | Verdict::Committed(count, _) => count,
+                Verdict::Waiting => 1,
+                Verdict::LookUp => {
+                    unknown = Some(pushed);
+                    break;
+                }
+            };
+            if count < pushed.run.count {
+                rest = Some(pushed.split_off(count));
             }
-            Verdict::Committed(seq) => {
-                self.log_repeat(&message);
-                let duplicate = true;
-                return Ok(Admission::Committed(Receipt { seq, duplicate }));
+            match verdict {
+                Verdict::New(_) => self.put(&mut inbox, pushed),
+                Verdict::Committed(_, seq) => {
+                    self.log_repeat(&pushed);
+                    let duplicate = true;
+                    pushed.answer.give(Ok(Receipt { seq, duplicate }));
+                }
+                Verdict::Waiting | Verdict::LookUp => {
+                    self.log_repeat(&pushed);
+                    inbox.dedup.follow(pushed.run.id, pushed.answer);
+                }
             }
-            Verdict::LookUp => return Ok(Admission::LookUp(message)),
         }
-        self.shared.inbox_bytes.take(size);
-        inbox.bytes += size;
-        inbox.waiting.messages.push(message);
-        inbox.waiting.acknowledgements.push(acknowledgement);
-        let was_idle = inbox.turn == Turn::Idle;
-        if was_idle {
+        let is_ready = inbox.turn == Turn::Idle && !inbox.waiting.is_empty();
+        if is_ready {
             inbox.turn = Turn::Ready;
         }
         drop(inbox);
-        if was_idle {
+        if is_ready {
             self.shared.add_ready(self.clone());
         }
-        Ok(Admission::Waiting)
+        unknown
     }
 
-    fn log_repeat(&self, message: &NewMessage) {
-        tracing::debug!(queue = self.label, id = %message.id, "a repeated push was recognised");
+    fn admit(
+        &self,
+        inbox: &mut Inbox,
+        pushed: &Pushed,
+        is_new: bool,
+        now: Instant,
+    ) -> Result<Verdict, Error> {
+        if inbox.is_closed {
+            return Err(self.not_owner());
+        }
+        if pushed.answer.is_behind_refused() {
+            return Err(Error::Overloaded(
+                "a push before this one was refused, and the order is kept",
+            ));
+        }
+        let size = pushed.size();
+        let has_room = inbox.messages < self.shared.buffer_messages
+            && inbox.bytes < INBOX_BYTES
+            && self.shared.inbox_bytes.has_room(size);
+        let Run { id, count, .. } = pushed.run;
+        inbox
+            .dedup
+            .admit(id, count, pushed.origin, is_new, has_room, now)
+    }
+
+    fn put(&self, inbox: &mut Inbox, pushed: Pushed) {
+        let size = pushed.size();
+        self.shared.inbox_bytes.take(size);
+        inbox.bytes += size;
+        inbox.messages += pushed.count();
+        inbox.waiting.push(pushed);
+    }
+
+    fn log_repeat(&self, pushed: &Pushed) {
+        let Run { id, count, .. } = &pushed.run;
+        tracing::debug!(queue = self.label, %id, count, "a repeated push was recognised");
     }
 
     /// Makes a pusher known; see [`Dedup::open`].
@@ -310,16 +323,20 @@ impl Queue {
         lock(&self.inbox).dedup.hash(topic, content)
     }
 
-    /// Looks for a repeated push in the database, behind the sequence `after`, and remembers it if it is there.
-    pub async fn look_up(&self, store: &Store, id: Uuid, after: i64) -> storage::Result<()> {
+    /// Looks for repeated pushes in the database, behind the sequence `after`, and remembers those that are there.
+    pub async fn look_up(&self, store: &Store, pushed: &Pushed, after: i64) -> storage::Result<()> {
         loop {
             let (done, found) = oneshot::channel();
-            lock(&self.searches.wanted).push(Search { id, after, done });
+            let ids = pushed.ids().collect();
+            lock(&self.searches.wanted).push(Search { ids, after, done });
             // Whoever has the turn looks for all who wait. If its own call was cancelled meanwhile, they try again.
             let turn = self.searches.turn.lock().await;
             let wanted = std::mem::take(&mut *lock(&self.searches.wanted));
             if let Some(after) = wanted.iter().map(|search| search.after).min() {
-                let ids: Vec<Uuid> = wanted.iter().map(|search| search.id).collect();
+                let ids: Vec<Uuid> = wanted
+                    .iter()
+                    .flat_map(|search| search.ids.iter().copied())
+                    .collect();
                 let messages = store.find_messages(self.id, after, &ids).await?;
                 let mut inbox = lock(&self.inbox);
                 for (id, seq) in messages {
@@ -351,47 +368,48 @@ impl Queue {
         Ok(())
     }
 
-    /// Moves what waits into `taken`, which must be empty: at most `max_messages`, and no more once `max_bytes` are
-    /// reached. Unless there was nothing, [`end_turn`](Self::end_turn) or [`put_back`](Self::put_back) has to follow.
-    pub fn take_waiting(&self, taken: &mut Waiting, max_messages: usize, max_bytes: usize) {
+    /// Moves what waits into `taken`, which must be empty: at most `max_messages` and `max_bytes`, unless the first push
+    /// alone has more. Unless there was nothing, [`end_turn`](Self::end_turn) or [`put_back`](Self::put_back) has to
+    /// follow.
+    pub fn take_waiting(&self, taken: &mut Vec<Pushed>, max_messages: usize, max_bytes: usize) {
         let mut inbox = lock(&self.inbox);
-        if inbox.waiting.messages.is_empty() {
+        if inbox.waiting.is_empty() {
             inbox.turn = Turn::Idle;
             return;
         }
         inbox.turn = Turn::Taken;
-        if inbox.waiting.messages.len() <= max_messages && inbox.bytes <= max_bytes {
+        if inbox.messages <= max_messages && inbox.bytes <= max_bytes {
             // The usual case costs an exchange of buffers, which thereby are reused.
             std::mem::swap(&mut inbox.waiting, taken);
-            self.shared.inbox_bytes.give(inbox.bytes);
-            inbox.bytes = 0;
+            self.forget_waiting(&mut inbox);
             return;
         }
-        let mut bytes = 0;
-        let fits = inbox
-            .waiting
-            .messages
-            .iter()
-            .take(max_messages)
-            .take_while(|message| {
-                let fits = bytes == 0 || bytes + message.content.len() <= max_bytes;
-                bytes += message.content.len();
-                fits
-            });
+        let (mut messages, mut bytes) = (0, 0);
+        let fits = inbox.waiting.iter().take_while(|pushed| {
+            let is_first = messages == 0;
+            messages += pushed.count();
+            bytes += pushed.size();
+            is_first || (messages <= max_messages && bytes <= max_bytes)
+        });
         let count = fits.count();
-        taken.messages.extend(inbox.waiting.messages.drain(..count));
-        taken
-            .acknowledgements
-            .extend(inbox.waiting.acknowledgements.drain(..count));
-        let freed = size_of_all(&taken.messages);
-        inbox.bytes -= freed;
-        self.shared.inbox_bytes.give(freed);
+        taken.extend(inbox.waiting.drain(..count));
+        let (messages, bytes) = size_of_all(taken);
+        inbox.messages -= messages;
+        inbox.bytes -= bytes;
+        self.shared.inbox_bytes.give(bytes);
+    }
+
+    /// What waited is elsewhere now.
+    fn forget_waiting(&self, inbox: &mut Inbox) {
+        self.shared.inbox_bytes.give(inbox.bytes);
+        inbox.bytes = 0;
+        inbox.messages = 0;
     }
 
     /// What was taken has its outcome: if more waits, the queue is ready again.
     pub fn end_turn(self: &Arc<Self>) {
         let mut inbox = lock(&self.inbox);
-        let is_ready = !inbox.waiting.messages.is_empty();
+        let is_ready = !inbox.waiting.is_empty();
         inbox.turn = if is_ready { Turn::Ready } else { Turn::Idle };
         drop(inbox);
         if is_ready {
@@ -399,37 +417,39 @@ impl Queue {
         }
     }
 
-    /// Takes all that waits, for it to be refused; the queue's turn stays what it is.
-    pub fn drain_waiting(&self) -> Waiting {
+    /// Refuses what waits, of which nothing was tried; the queue's turn stays what it is. Nothing comes in between, so
+    /// that no later push of a stream is accepted before an earlier one was refused.
+    pub fn refuse_waiting(&self, error: &Error) {
         let mut inbox = lock(&self.inbox);
-        self.shared.inbox_bytes.give(inbox.bytes);
-        inbox.bytes = 0;
-        std::mem::take(&mut inbox.waiting)
+        let mut waiting = std::mem::take(&mut inbox.waiting);
+        self.forget_waiting(&mut inbox);
+        refuse(&mut inbox, &mut waiting, error);
+    }
+
+    /// Refuses what was taken and definitely not committed.
+    pub fn refuse_taken(&self, taken: &mut Vec<Pushed>, error: &Error) {
+        refuse(&mut lock(&self.inbox), taken, error);
     }
 
     /// Puts back what was taken, which could not be committed since somebody holds the queue's row. The caller turns to
     /// the queue again by itself.
-    pub fn put_back(&self, taken: &mut Waiting) {
+    pub fn put_back(&self, taken: &mut Vec<Pushed>) {
         let mut inbox = lock(&self.inbox);
         if inbox.is_closed {
             drop(inbox);
-            for acknowledgement in taken.acknowledgements.drain(..) {
-                // Whoever has given up waiting needs no answer.
-                let _ = acknowledgement.send(Err(self.not_owner()));
+            for mut pushed in taken.drain(..) {
+                pushed.answer.give(Err(self.not_owner()));
             }
             return;
         }
-        let size = size_of_all(&taken.messages);
-        self.shared.inbox_bytes.take(size);
-        inbox.bytes += size;
+        let (messages, bytes) = size_of_all(taken);
+        self.shared.inbox_bytes.take(bytes);
+        inbox.bytes += bytes;
+        inbox.messages += messages;
         inbox.locked_since.get_or_insert_with(Instant::now);
         inbox.turn = Turn::Postponed;
         std::mem::swap(&mut inbox.waiting, taken);
-        inbox.waiting.messages.append(&mut taken.messages);
-        inbox
-            .waiting
-            .acknowledgements
-            .append(&mut taken.acknowledgements);
+        inbox.waiting.append(taken);
     }
 
     /// Whether somebody has held the queue's row for so long that nobody need wait any more. Asked anew, it begins anew.
@@ -447,25 +467,23 @@ impl Queue {
     }
 
     /// Remembers messages as committed. Returns further attempts at them that wait, with the sequence of each.
-    pub fn remember_committed(&self, messages: &[NewMessage]) -> Vec<(i64, Acknowledgement)> {
+    pub fn remember_committed(&self, messages: &Packed) -> Vec<(i64, Answer)> {
         let first_seq = self.committed() + 1;
         let mut inbox = lock(&self.inbox);
         inbox.locked_since = None;
-        inbox.dedup.committed(messages, first_seq, Instant::now())
-    }
-
-    /// Forgets messages that were not committed and never will be. Returns further attempts at them that wait.
-    pub fn forget_refused(&self, messages: &[NewMessage]) -> Vec<Acknowledgement> {
-        lock(&self.inbox).dedup.refused(messages)
+        inbox
+            .dedup
+            .committed(&messages.runs, first_seq, Instant::now())
     }
 
     /// Further attempts at messages that wait, which do not want to wait any more.
-    pub fn take_followers(&self) -> Vec<Acknowledgement> {
+    pub fn take_followers(&self) -> Vec<Answer> {
         lock(&self.inbox).dedup.take_followers()
     }
 
-    /// Records messages as committed and gives them to the subscriptions. Called by the committer alone, in order.
-    pub fn publish(&self, messages: &[NewMessage]) {
+    /// Records messages as committed and gives them to the subscriptions, if there are any; otherwise they are left
+    /// where they are. Called by the committer alone, in order.
+    pub fn publish(&self, messages: &mut Packed) {
         let first_seq = self.committed() + 1;
         // Before the look at the receivers: a subscription that attaches after it reads this from the database.
         self.committed
@@ -474,7 +492,7 @@ impl Queue {
             self.forget_recent();
             return;
         }
-        let batch = Arc::new(Batch::encode(first_seq, messages));
+        let batch = Arc::new(Batch::new(first_seq, std::mem::take(messages)));
         let pointer = Arc::downgrade(&batch);
         self.keep_recent(batch);
         // It fails only if the last subscription has just gone.
@@ -518,28 +536,33 @@ impl Queue {
     }
 
     /// Refuses what still comes, for good, and returns those who wait.
-    pub fn close(&self) -> Vec<Acknowledgement> {
+    pub fn close(&self) -> Vec<Answer> {
         let mut inbox = lock(&self.inbox);
         inbox.is_closed = true;
-        self.shared.inbox_bytes.give(inbox.bytes);
-        inbox.bytes = 0;
-        let mut waiting = std::mem::take(&mut inbox.waiting).acknowledgements;
-        waiting.extend(inbox.dedup.take_followers());
-        waiting
+        self.forget_waiting(&mut inbox);
+        let waiting = std::mem::take(&mut inbox.waiting);
+        let mut answers: Vec<Answer> = waiting.into_iter().map(|pushed| pushed.answer).collect();
+        answers.extend(inbox.dedup.take_followers());
+        answers
     }
 
     /// Ends the hosting: tells those who wait, and ends the subscriptions. `owner` is where they find the queue now, if
     /// that is known.
-    pub fn lose(&self, owner: Option<String>, waiting: Vec<Acknowledgement>) {
+    pub fn lose(&self, owner: Option<String>, waiting: Vec<Answer>) {
         if let Some(owner) = owner {
             // It is lost once.
             let _ = self.new_owner.set(owner);
         }
-        for acknowledgement in waiting {
-            // Whoever has given up waiting needs no answer.
-            let _ = acknowledgement.send(Err(self.not_owner()));
+        for mut answer in waiting {
+            answer.give(Err(self.not_owner()));
         }
         self.lost.cancel();
+    }
+
+    /// Counts a stream of pushes in, until what is returned is dropped.
+    pub fn stream(self: &Arc<Self>) -> OpenStream {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        OpenStream(self.clone())
     }
 
     /// Cancelled once this MoM does not host the queue any more.
@@ -556,6 +579,29 @@ impl Queue {
     }
 }
 
+/// A stream of pushes that is open.
+#[derive(Debug)]
+pub struct OpenStream(Arc<Queue>);
+
+impl OpenStream {
+    /// How many messages, and bytes of contents, the stream may have without an answer, so that all streams of the queue
+    /// together find room in the inbox beside what comes in single calls.
+    pub fn window(&self) -> (usize, usize) {
+        let streams = self.0.streams.load(Ordering::Relaxed).max(1);
+        let share = |all: usize| all / 2 / streams;
+        (
+            share(self.0.shared.buffer_messages).max(LEAST_WINDOW.0),
+            share(INBOX_BYTES).max(LEAST_WINDOW.1),
+        )
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Queue {
     fn drop(&mut self) {
         self.forget_recent();
@@ -563,9 +609,22 @@ impl Drop for Queue {
     }
 }
 
-/// Bytes of the contents.
-fn size_of_all(messages: &[NewMessage]) -> usize {
-    messages.iter().map(|message| message.content.len()).sum()
+/// How many messages, and bytes of their contents.
+fn size_of_all(pushes: &[Pushed]) -> (usize, usize) {
+    pushes.iter().fold((0, 0), |(messages, bytes), pushed| {
+        (messages + pushed.count(), bytes + pushed.size())
+    })
+}
+
+/// Forgets what was pushed and tells those who wait for it.
+fn refuse(inbox: &mut Inbox, pushes: &mut Vec<Pushed>, error: &Error) {
+    for mut pushed in pushes.drain(..) {
+        let repeats = inbox.dedup.refused(&pushed.run);
+        pushed.answer.give(Err(error.clone()));
+        for mut repeat in repeats {
+            repeat.give(Err(error.clone()));
+        }
+    }
 }
 
 /// A panic while one of these short sections held the lock leaves nothing half-done.

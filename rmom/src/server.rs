@@ -19,6 +19,7 @@ use crate::committer::Committer;
 use crate::config::Config;
 use crate::connections;
 use crate::hosting::Hosting;
+use crate::pushes::Pushes;
 use crate::queue::Shared;
 use crate::service::Service;
 
@@ -84,9 +85,13 @@ pub async fn run(
     let service = Service {
         hosting: hosting.clone(),
         store: store.clone(),
-        database_is_up: committer.database_is_up(),
-        max_message_bytes: config.max_message_bytes,
-        pushes: Service::room_for_pushes(),
+        pushes: Pushes::new(
+            hosting.clone(),
+            store.clone(),
+            committer.database_is_up(),
+            config.max_message_bytes,
+            stopping.clone(),
+        ),
         subscriptions: Arc::new(Semaphore::new(config.max_subscriptions)),
         stopping: stopping.clone(),
     };

@@ -5,34 +5,29 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{Stream, StreamExt};
 use protos::message_stream_server::MessageStream;
 use protos::{
-    CreateChannelRequest, CreateChannelResponse, CreateQueueOkResponse, CreateQueueRequest,
-    DeleteChannelOkResponse, DeleteChannelRequest, DeleteQueueOkResponse, DeleteQueueRequest,
-    Encoded, HeartbeatOkResponse, HeartbeatRequest, HostedQueue, ListChannelsRequest,
-    ListChannelsResponse, ListQueuesRequest, ListQueuesResponse, OpenPusherRequest,
-    OpenPusherResponse, Push, PushOkResponse, RebuildQueueOkResponse, RebuildQueueRequest,
-    ReleaseQueueOkResponse, ReleaseQueueRequest, SubscriptionRequest, names,
+    BatchSubscription, CreateChannelRequest, CreateChannelResponse, CreateQueueOkResponse,
+    CreateQueueRequest, DeleteChannelOkResponse, DeleteChannelRequest, DeleteQueueOkResponse,
+    DeleteQueueRequest, Encoded, HeartbeatOkResponse, HeartbeatRequest, HostedQueue,
+    ListChannelsRequest, ListChannelsResponse, ListQueuesRequest, ListQueuesResponse,
+    OpenPusherRequest, OpenPusherResponse, Push, PushAnswer, PushBatch, PushOkResponse,
+    RebuildQueueOkResponse, RebuildQueueRequest, ReleaseQueueOkResponse, ReleaseQueueRequest,
+    SubscriptionRequest, names,
 };
-use storage::chaos::{self, Mutant};
-use storage::{NewMessage, Store};
-use tokio::sync::{Semaphore, oneshot};
+use storage::Store;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
-use crate::dedup::{Attempt, Origin, message_id};
+use crate::batch::Credit;
 use crate::error::Error;
 use crate::hosting::Hosting;
-use crate::queue::{Admission, Queue, Receipt};
+use crate::pushes::Pushes;
 use crate::subscription::{Ends, Subscription};
-
-/// The most pushes that may be under way at once, over all connections and queues. One costs some kilobytes of HTTP/2
-/// state beside its message.
-const PUSHES_UNDER_WAY: usize = 100_000;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -41,12 +36,8 @@ pub struct Service {
     pub hosting: Arc<Hosting>,
     /// Where channels are looked up and missed messages are read.
     pub store: Store,
-    /// False while the database is away.
-    pub database_is_up: Arc<AtomicBool>,
-    /// The most bytes that a message may have.
-    pub max_message_bytes: usize,
-    /// One permit for each push that may still come.
-    pub pushes: Semaphore,
+    /// Where pushes go.
+    pub pushes: Arc<Pushes>,
     /// One permit for each subscription that may still come.
     pub subscriptions: Arc<Semaphore>,
     /// Cancelled when the MoM begins to stop.
@@ -54,89 +45,10 @@ pub struct Service {
 }
 
 impl Service {
-    /// Room for the pushes that may be under way at once.
-    pub fn room_for_pushes() -> Semaphore {
-        Semaphore::new(PUSHES_UNDER_WAY)
-    }
-
-    /// Refuses while nothing can be accepted.
-    fn check_open(&self) -> Result<(), Error> {
-        if self.stopping.is_cancelled() {
-            return Err(Error::Stopping);
-        }
-        if !self.database_is_up.load(Ordering::Relaxed) {
-            return Err(Error::DatabaseUnavailable);
-        }
-        Ok(())
-    }
-
-    async fn push(&self, push: Push) -> Result<PushOkResponse, Error> {
-        let label = names::label(push.queue_label)?;
-        let topic = names::topic(push.topic)?;
-        let (len, max) = (push.content.len(), self.max_message_bytes);
-        if len > max {
-            return Err(Error::MessageTooLarge { len, max });
-        }
-        let claim = Claim::of(push.origin, &push.id)?;
-        let _room = self
-            .pushes
-            .try_acquire()
-            .map_err(|_| Error::Overloaded("as many pushes are under way as this MoM allows"))?;
-        self.check_open()?;
-        let queue = self.hosting.queue(&label).await?;
-        let message = NewMessage {
-            id: claim.id(),
-            is_keyed: matches!(claim, Claim::Key(_)),
-            topic,
-            content: push.content,
-        };
-        let id = message.id;
-        let Receipt { seq, duplicate } = self.admit(&queue, message, claim).await?;
-        Ok(PushOkResponse {
-            id: id.to_string(),
-            seq,
-            duplicate,
-        })
-    }
-
-    /// Gives a message to its queue, after a look into the database where only that knows whether it is a repeat.
-    async fn admit(
-        &self,
-        queue: &Arc<Queue>,
-        mut message: NewMessage,
-        claim: Claim,
-    ) -> Result<Receipt, Error> {
-        let id = message.id;
-        let origin = match claim {
-            Claim::None(_) => Origin::Anonymous,
-            Claim::Pusher(attempt, _) => Origin::Pusher(attempt),
-            Claim::Key(_) => {
-                Origin::Key(queue.key_hash(message.topic.as_deref(), &message.content))
-            }
-        };
-        let mut looked_up = false;
-        loop {
-            let (acknowledgement, outcome) = oneshot::channel();
-            match queue.push(message, origin, looked_up, acknowledgement)? {
-                // Without an answer the committer has gone, with the message or without.
-                Admission::Waiting => {
-                    return outcome.await.unwrap_or(Err(Error::OutcomeUnknown));
-                }
-                Admission::Committed(receipt) => return Ok(receipt),
-                Admission::LookUp(back) => message = back,
-            }
-            match claim {
-                Claim::Pusher(_, after) => queue.look_up(&self.store, id, after).await?,
-                Claim::Key(_) | Claim::None(_) => queue.look_up_keys(&self.store).await?,
-            }
-            looked_up = true;
-        }
-    }
-
     async fn subscribe(
         &self,
         request: SubscriptionRequest,
-    ) -> Result<(Subscription, Option<String>), Error> {
+    ) -> Result<(Subscription, Option<Arc<str>>), Error> {
         let id = channel_id(&request.channel_id)?;
         let after = request.after_seq.unwrap_or(0);
         if after < 0 {
@@ -163,7 +75,7 @@ impl Service {
         };
         Ok((
             Subscription::new(queue, self.store.clone(), after, ends),
-            channel.topic,
+            channel.topic.map(Arc::from),
         ))
     }
 
@@ -173,67 +85,6 @@ impl Service {
             other => other.into(),
         })
     }
-}
-
-/// What a push says of its identity.
-#[derive(Clone, Copy, Debug)]
-enum Claim {
-    /// Nothing: the message gets this id.
-    None(Uuid),
-    /// A pusher's attempt, and behind which sequence the message of an earlier one would be.
-    Pusher(Attempt, i64),
-    /// The message's id.
-    Key(Uuid),
-}
-
-impl Claim {
-    fn of(origin: Option<protos::Origin>, id: &str) -> Result<Self, Error> {
-        let malformed = |field, fault| Err(Error::Malformed { field, fault });
-        let Some(origin) = origin.filter(|_| !chaos::is(Mutant::RetryWithoutId)) else {
-            return match id {
-                "" => Ok(Self::None(Uuid::now_v7())),
-                id => match Uuid::try_parse(id) {
-                    Ok(id) => Ok(Self::Key(id)),
-                    Err(_) => malformed("id", "is not a UUID"),
-                },
-            };
-        };
-        if !id.is_empty() {
-            return malformed(
-                "id",
-                "is given together with origin; legal is one of the two",
-            );
-        }
-        let pusher = pusher_id(&origin.pusher, "origin.pusher")?;
-        if origin.number == 0 {
-            return malformed("origin.number", "is 0; legal is 1 or more");
-        }
-        let attempt = Attempt {
-            pusher,
-            number: origin.number,
-            settled: origin.settled,
-            term: origin.term,
-            is_repeat: origin.after_seq.is_some(),
-        };
-        Ok(Self::Pusher(attempt, origin.after_seq.unwrap_or(0).max(0)))
-    }
-
-    fn id(self) -> Uuid {
-        match self {
-            Self::None(id) | Self::Key(id) => id,
-            Self::Pusher(attempt, _) => message_id(attempt.pusher, attempt.number),
-        }
-    }
-}
-
-fn pusher_id(bytes: &[u8], field: &'static str) -> Result<Uuid, Error> {
-    let pusher = Uuid::from_slice(bytes)
-        .ok()
-        .filter(|id| id.as_u128() as u32 == 0);
-    pusher.filter(|id| !id.is_nil()).ok_or(Error::Malformed {
-        field,
-        fault: "is not a UUID in 16 bytes of which the last 4, and only they, are zero",
-    })
 }
 
 /// Accepts any spelling of a UUID, and gives back the one that is kept.
@@ -273,26 +124,37 @@ impl MessageStream for Service {
 
     async fn subscribe_to_batches(
         &self,
-        _: Request<tonic::Streaming<protos::BatchSubscription>>,
+        request: Request<Streaming<BatchSubscription>>,
     ) -> Result<Response<Self::SubscribeToBatchesStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let mut grants = request.into_inner();
+        let first = grants.message().await?.unwrap_or_default();
+        let subscribe = first.subscribe.ok_or(Error::Malformed {
+            field: "subscribe",
+            fault: "is missing in the first message of the stream",
+        })?;
+        let credit = Credit::default() + (first.messages, first.bytes);
+        let (subscription, topic) = self.subscribe(subscribe).await?;
+        let batches = subscription
+            .batches(topic, credit, grants)
+            .map(|batch| batch.map_err(Status::from));
+        Ok(Response::new(Box::pin(batches)))
     }
 
-    type StreamPushesStream =
-        Pin<Box<dyn Stream<Item = Result<protos::PushAnswer, Status>> + Send>>;
+    type StreamPushesStream = Pin<Box<dyn Stream<Item = Result<PushAnswer, Status>> + Send>>;
 
     async fn stream_pushes(
         &self,
-        _: Request<tonic::Streaming<protos::PushBatch>>,
+        request: Request<Streaming<PushBatch>>,
     ) -> Result<Response<Self::StreamPushesStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let answers = self.pushes.stream(request.into_inner()).await?;
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn push_to_queue(
         &self,
         request: Request<Push>,
     ) -> Result<Response<PushOkResponse>, Status> {
-        Ok(Response::new(self.push(request.into_inner()).await?))
+        Ok(Response::new(self.pushes.push(request.into_inner()).await?))
     }
 
     async fn create_queue(
@@ -302,7 +164,7 @@ impl MessageStream for Service {
         let CreateQueueRequest { queue_label, epoch } = request.into_inner();
         let label = names::label(queue_label).map_err(Error::from)?;
         check_epoch("epoch", epoch)?;
-        self.check_open()?;
+        self.pushes.check_open()?;
         match epoch {
             0 => self.hosting.create(&label).await?,
             epoch => self.hosting.host_at(&label, epoch).await?,
@@ -336,7 +198,7 @@ impl MessageStream for Service {
         let label = names::label(queue_label).map_err(Error::from)?;
         check_epoch("epoch", epoch)?;
         self.hosting.obey(lease_epoch)?;
-        self.check_open()?;
+        self.pushes.check_open()?;
         match epoch {
             0 => self.hosting.take_over(&label).await?,
             epoch => self.hosting.host_at(&label, epoch).await?,
@@ -348,18 +210,7 @@ impl MessageStream for Service {
         &self,
         request: Request<OpenPusherRequest>,
     ) -> Result<Response<OpenPusherResponse>, Status> {
-        let OpenPusherRequest {
-            queue_label,
-            pusher,
-            settled,
-        } = request.into_inner();
-        let label = names::label(queue_label).map_err(Error::from)?;
-        let pusher = pusher_id(&pusher, "pusher")?;
-        self.check_open()?;
-        let queue = self.hosting.queue(&label).await?;
-        let term = queue.open_pusher(pusher, settled)?;
-        let seq = queue.committed();
-        Ok(Response::new(OpenPusherResponse { term, seq }))
+        Ok(Response::new(self.pushes.open(request.into_inner()).await?))
     }
 
     async fn release_queue(
@@ -386,7 +237,7 @@ impl MessageStream for Service {
         let CreateChannelRequest { queue_label, topic } = request.into_inner();
         let label = names::label(queue_label).map_err(Error::from)?;
         let topic = names::topic(topic).map_err(Error::from)?;
-        self.check_open()?;
+        self.pushes.check_open()?;
         self.hosting.queue(&label).await?;
         let channel = self
             .store

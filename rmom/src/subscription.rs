@@ -7,19 +7,23 @@
 use std::sync::{Arc, Weak};
 
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
-use protos::Encoded;
-use storage::Store;
+use protos::{BatchSubscription, Encoded};
 use storage::chaos::{self, Mutant};
+use storage::{Store, StoredBatch};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, Credit};
 use crate::error::Error;
 use crate::hosting::Subscribed;
 use crate::queue::Queue;
 
 /// The most bytes of contents in one page read from the database, unless one batch alone has more.
 const PAGE_BYTES: i64 = 256 << 10;
+
+/// The most bytes and messages of small batches that are put together.
+const MERGED: (usize, usize) = (64 << 10, 1024);
 
 /// Rows in the first page, and in the largest.
 const PAGE_ROWS: (i64, i64) = (32, 1024);
@@ -118,8 +122,7 @@ impl Subscription {
     }
 
     /// The messages with this topic, or all, until the subscription is ended from outside.
-    pub fn messages(self, topic: Option<String>) -> impl Stream<Item = Result<Encoded, Error>> {
-        let topic: Option<Arc<str>> = topic.map(Arc::from);
+    pub fn messages(self, topic: Option<Arc<str>>) -> impl Stream<Item = Result<Encoded, Error>> {
         stream::try_unfold(self, async |mut subscription: Self| {
             let next = subscription.next().await?;
             Ok::<_, Error>(Some((next, subscription)))
@@ -132,6 +135,27 @@ impl Subscription {
         })
         .try_flatten()
         .fuse()
+    }
+
+    /// The messages with this topic, or all, in batches for which the client grants credit: `credit` first, and more by
+    /// `grants`. Ends when no credit is left and no more can come.
+    pub fn batches(
+        self,
+        topic: Option<Arc<str>>,
+        credit: Credit,
+        grants: Streaming<BatchSubscription>,
+    ) -> impl Stream<Item = Result<Encoded, Error>> {
+        let delivery = Delivery {
+            subscription: self,
+            topic,
+            credit,
+            grants,
+            rest: None,
+        };
+        stream::try_unfold(delivery, async |mut delivery| {
+            let next = delivery.next().await?;
+            Ok(next.map(|batch| (batch, delivery)))
+        })
     }
 
     /// The next batch, and how many of its first messages to skip.
@@ -159,12 +183,14 @@ impl Subscription {
                 .read_page(self.queue.id, self.cursor.sent, self.page_rows, PAGE_BYTES);
         let page = tokio::select! {
             biased;
-            error = ended(&self.queue, &self.ends) => return Err(error),
+            error = self.ended() => return Err(error),
             page = read => page?,
         };
         let rows = page.batches.len() as i64;
-        self.page
-            .extend(page.batches.iter().rev().map(Batch::from_stored));
+        self.page = merged(page.batches)
+            .map(|stored| Batch::new(stored.first_seq, stored.messages))
+            .collect();
+        self.page.reverse();
         if page.is_last {
             // Skips what has expired at the end; in front of a batch, taking the batch does.
             if self.page.is_empty() {
@@ -205,6 +231,10 @@ impl Subscription {
         }
     }
 
+    async fn ended(&self) -> Error {
+        ended(&self.queue, &self.ends).await
+    }
+
     /// The feed went on without this subscription.
     fn lagged(&mut self) {
         tracing::debug!(
@@ -216,6 +246,64 @@ impl Subscription {
             self.cursor.reached_end(self.queue.committed());
         } else {
             self.cursor.lagged(self.queue.committed());
+        }
+    }
+}
+
+/// Puts small batches together that follow each other, so that what was pushed singly is not received singly.
+fn merged(batches: Vec<StoredBatch>) -> impl Iterator<Item = StoredBatch> {
+    let mut batches = batches.into_iter().peekable();
+    std::iter::from_fn(move || {
+        let mut first = batches.next()?;
+        while let Some(next) = batches.next_if(|next| {
+            let follows = next.first_seq == first.first_seq + first.messages.len() as i64;
+            let bytes = first.messages.contents.len() + next.messages.contents.len();
+            let messages = first.messages.len() + next.messages.len();
+            follows && bytes <= MERGED.0 && messages <= MERGED.1
+        }) {
+            first.messages.append(&next.messages);
+        }
+        Some(first)
+    })
+}
+
+/// A subscription whose client takes batches.
+struct Delivery {
+    subscription: Subscription,
+    topic: Option<Arc<str>>,
+    credit: Credit,
+    grants: Streaming<BatchSubscription>,
+    /// A batch of which something is still to be sent, from this index on.
+    rest: Option<(Arc<Batch>, usize)>,
+}
+
+impl Delivery {
+    async fn next(&mut self) -> Result<Option<Encoded>, Error> {
+        loop {
+            let (batch, from) = match self.rest.take() {
+                Some(rest) => rest,
+                None => self.subscription.next().await?,
+            };
+            while self.credit.is_used_up() {
+                let granted = tokio::select! {
+                    biased;
+                    error = self.subscription.ended() => return Err(error),
+                    granted = self.grants.message() => granted,
+                };
+                match granted {
+                    Ok(Some(grant)) => self.credit = self.credit + (grant.messages, grant.bytes),
+                    // The client has gone, or will take no more.
+                    Ok(None) | Err(_) => return Ok(None),
+                }
+            }
+            let part = batch.part(from, self.topic.as_ref(), self.credit);
+            if part.next < batch.len() {
+                self.rest = Some((batch, part.next));
+            }
+            if part.messages > 0 {
+                self.credit.use_up(part.messages, part.bytes);
+                return Ok(Some(part.encoded));
+            }
         }
     }
 }

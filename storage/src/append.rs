@@ -4,13 +4,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use sqlx::postgres::{PgBindIterExt, PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::{Error, Result, store};
+use crate::{Error, Packed, Result, store};
 
 /// How long one statement may take before its connection is given up and its outcome counts as unknown. Longer than
 /// the server's own `lock_timeout`, so that a lock that is held is told apart from a server that does not answer.
@@ -18,19 +17,6 @@ const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a connection may take to be made.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// A message to append.
-#[derive(Clone, Debug)]
-pub struct NewMessage {
-    /// Unique for ever.
-    pub id: Uuid,
-    /// Whether the pusher brought the id, so that it has to be known again for a while.
-    pub is_keyed: bool,
-    /// In lower case; `None` for no topic.
-    pub topic: Option<String>,
-    /// What was pushed.
-    pub content: Bytes,
-}
 
 /// Consecutive messages of one queue, to be committed together.
 #[derive(Clone, Copy, Debug)]
@@ -42,24 +28,17 @@ pub struct NewBatch<'a> {
     /// The sequence of the first message.
     pub first_seq: i64,
     /// The messages: at least one, at most [`MAX_BATCH_MESSAGES`](crate::MAX_BATCH_MESSAGES).
-    pub messages: &'a [NewMessage],
+    pub messages: &'a Packed,
 }
 
 impl NewBatch<'_> {
+    fn count(&self) -> i32 {
+        self.messages.len() as i32
+    }
+
     /// Bytes of all contents.
     fn size(&self) -> i32 {
-        self.messages
-            .iter()
-            .map(|message| message.content.len() as i32)
-            .sum()
-    }
-
-    fn has_topic(&self) -> bool {
-        self.messages.iter().any(|message| message.topic.is_some())
-    }
-
-    fn has_key(&self) -> bool {
-        self.messages.iter().any(|message| message.is_keyed)
+        self.messages.contents.len() as i32
     }
 }
 
@@ -224,22 +203,28 @@ async fn insert_one(
     ttl: Duration,
     batch: &NewBatch<'_>,
 ) -> Result<Vec<Uuid>> {
-    let messages = || batch.messages.iter();
+    let messages = batch.messages;
+    let runs = || messages.runs.iter();
     let inserted = sqlx::query!(
         r#"
-        insert into message_batch (queue_id, first_seq, count, size, epoch, ids, topics, contents, keyed, expires_at)
-        select id, $1, $2, $3, epoch, $4::uuid[], $5::text[], $6::bytea[], $7::boolean[], now() + make_interval(secs => $8)
+        insert into message_batch
+            (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, ends, contents, expires_at)
+        select
+            id, $1, $2, $3, epoch, $4::uuid[], $5::integer[], $6::text[], $7::boolean[], $8, $9,
+            now() + make_interval(secs => $10)
         from queue
-        where id = $9 and epoch = $10 and mom_id = $11
+        where id = $11 and epoch = $12 and mom_id = $13
         for share skip locked
         "#,
         batch.first_seq,
-        batch.messages.len() as i32,
+        batch.count(),
         batch.size(),
-        messages().map(|message| message.id).bind_iter() as _,
-        batch.has_topic().then(|| messages().map(|message| message.topic.as_deref()).bind_iter()) as _,
-        messages().map(|message| &message.content[..]).bind_iter() as _,
-        batch.has_key().then(|| messages().map(|message| message.is_keyed).bind_iter()) as _,
+        runs().map(|run| run.id).bind_iter() as _,
+        runs().map(|run| run.count as i32).bind_iter() as _,
+        messages.has_topic().then(|| runs().map(|run| run.topic.as_deref()).bind_iter()) as _,
+        messages.has_key().then(|| runs().map(|run| run.is_keyed).bind_iter()) as _,
+        &messages.ends[..],
+        &messages.contents[..],
         ttl.as_secs_f64(),
         batch.queue_id,
         batch.epoch,
@@ -264,30 +249,24 @@ async fn insert_unchecked(
 ) -> Result<Vec<Uuid>> {
     let mut accepted = Vec::new();
     for batch in batches {
-        let ids: Vec<Uuid> = batch.messages.iter().map(|message| message.id).collect();
-        let topics: Vec<Option<&str>> = batch
-            .messages
-            .iter()
-            .map(|message| message.topic.as_deref())
-            .collect();
-        let contents: Vec<&[u8]> = batch
-            .messages
-            .iter()
-            .map(|message| &message.content[..])
-            .collect();
+        let runs = || batch.messages.runs.iter();
         let inserted = sqlx::query(
-            "insert into message_batch (queue_id, first_seq, count, size, epoch, ids, topics, contents, expires_at)
-            select id, $2, $3, $4, $5, $6, $7, $8, now() + make_interval(secs => $9) from queue where id = $1
+            "insert into message_batch
+                (queue_id, first_seq, count, size, epoch, ids, counts, topics, ends, contents, expires_at)
+            select id, $2, $3, $4, $5, $6, $7, $8, $9, $10, now() + make_interval(secs => $11)
+            from queue where id = $1
             on conflict on constraint message_batch_pkey do nothing",
         )
         .bind(batch.queue_id)
         .bind(batch.first_seq)
-        .bind(batch.messages.len() as i32)
+        .bind(batch.count())
         .bind(batch.size())
         .bind(batch.epoch)
-        .bind(ids)
-        .bind(topics)
-        .bind(contents)
+        .bind(runs().map(|run| run.id).collect::<Vec<_>>())
+        .bind(runs().map(|run| run.count as i32).collect::<Vec<_>>())
+        .bind(runs().map(|run| run.topic.as_deref()).collect::<Vec<_>>())
+        .bind(&batch.messages.ends)
+        .bind(&batch.messages.contents)
         .bind(ttl.as_secs_f64())
         .execute(&mut *connection)
         .await?;
@@ -298,40 +277,45 @@ async fn insert_unchecked(
     Ok(accepted)
 }
 
-/// The batches of several queues. Flat arrays and starts keep the text of the statement the same for any number of
-/// queues, so that it is planned once.
+/// The batches of several queues. Flat arrays, of which each batch has a place or, with what it has for each run, a
+/// stretch, keep the text of the statement the same for any number of queues, so that it is planned once.
 async fn insert_many(
     connection: &mut PgConnection,
     mom_id: Uuid,
     ttl: Duration,
     batches: &[NewBatch<'_>],
 ) -> Result<Vec<Uuid>> {
-    let messages = || batches.iter().flat_map(|batch| batch.messages);
+    let runs = || batches.iter().flat_map(|batch| &batch.messages.runs);
     let starts = batches.iter().scan(0, |next, batch| {
         let start = *next;
-        *next += batch.messages.len() as i32;
+        *next += batch.messages.runs.len() as i32;
         Some(start)
     });
-    let any_topic = batches.iter().any(NewBatch::has_topic);
-    let any_key = batches.iter().any(NewBatch::has_key);
+    let any_topic = batches.iter().any(|batch| batch.messages.has_topic());
+    let any_key = batches.iter().any(|batch| batch.messages.has_key());
     let accepted = sqlx::query_scalar!(
         r#"
         with owned as (
             select b.*
             from unnest(
-                    $1::uuid[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::boolean[])
-                as b (queue_id, epoch, first_seq, start, count, size, has_key)
-            join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $8
+                    $1::uuid[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
+                    $8::boolean[], $9::boolean[])
+                with ordinality
+                as b (queue_id, epoch, first_seq, count, size, start, runs, has_topic, has_key, place)
+            join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $10
             for share of q skip locked
         )
-        insert into message_batch (queue_id, first_seq, count, size, epoch, ids, topics, contents, keyed, expires_at)
+        insert into message_batch
+            (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, ends, contents, expires_at)
         select
             queue_id, first_seq, count, size, epoch,
-            ($9::uuid[])[start + 1 : start + count],
-            ($10::text[])[start + 1 : start + count],
-            ($11::bytea[])[start + 1 : start + count],
-            case when has_key then ($12::boolean[])[start + 1 : start + count] end,
-            now() + make_interval(secs => $13)
+            ($11::uuid[])[start + 1 : start + runs],
+            ($12::integer[])[start + 1 : start + runs],
+            case when has_topic then ($13::text[])[start + 1 : start + runs] end,
+            case when has_key then ($14::boolean[])[start + 1 : start + runs] end,
+            ($15::bytea[])[place],
+            ($16::bytea[])[place],
+            now() + make_interval(secs => $17)
         from owned
         on conflict on constraint message_batch_pkey do nothing
         returning queue_id
@@ -339,15 +323,19 @@ async fn insert_many(
         batches.iter().map(|batch| batch.queue_id).bind_iter() as _,
         batches.iter().map(|batch| batch.epoch).bind_iter() as _,
         batches.iter().map(|batch| batch.first_seq).bind_iter() as _,
-        starts.bind_iter() as _,
-        batches.iter().map(|batch| batch.messages.len() as i32).bind_iter() as _,
+        batches.iter().map(NewBatch::count).bind_iter() as _,
         batches.iter().map(NewBatch::size).bind_iter() as _,
-        batches.iter().map(NewBatch::has_key).bind_iter() as _,
+        starts.bind_iter() as _,
+        batches.iter().map(|batch| batch.messages.runs.len() as i32).bind_iter() as _,
+        batches.iter().map(|batch| batch.messages.has_topic()).bind_iter() as _,
+        batches.iter().map(|batch| batch.messages.has_key()).bind_iter() as _,
         mom_id,
-        messages().map(|message| message.id).bind_iter() as _,
-        any_topic.then(|| messages().map(|message| message.topic.as_deref()).bind_iter()) as _,
-        messages().map(|message| &message.content[..]).bind_iter() as _,
-        any_key.then(|| messages().map(|message| message.is_keyed).bind_iter()) as _,
+        runs().map(|run| run.id).bind_iter() as _,
+        runs().map(|run| run.count as i32).bind_iter() as _,
+        any_topic.then(|| runs().map(|run| run.topic.as_deref()).bind_iter()) as _,
+        any_key.then(|| runs().map(|run| run.is_keyed).bind_iter()) as _,
+        batches.iter().map(|batch| &batch.messages.ends[..]).bind_iter() as _,
+        batches.iter().map(|batch| &batch.messages.contents[..]).bind_iter() as _,
         ttl.as_secs_f64(),
     )
     .fetch_all(connection)
@@ -370,7 +358,7 @@ async fn fates(
     mom_id: Uuid,
     batches: &[NewBatch<'_>],
 ) -> Result<Vec<(Uuid, Appended)>> {
-    let first_id = |batch: &NewBatch<'_>| batch.messages[0].id;
+    let first_id = |batch: &NewBatch<'_>| batch.messages.runs[0].id;
     let rows = sqlx::query!(
         r#"
         select

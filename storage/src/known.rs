@@ -1,5 +1,6 @@
 //! Finding messages that were pushed before, so that a repeated push makes no second one.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -25,30 +26,53 @@ pub struct KeyedMessage {
 impl Store {
     /// Of these ids, the ones that messages of the queue behind the sequence `after` have, with the messages' sequences.
     ///
-    /// It reads the ids of all batches behind `after`, so it costs what was pushed since. Locks nothing.
+    /// It reads the ids of all runs behind `after`, so it costs what was pushed since. Locks nothing.
     pub async fn find_messages(
         &self,
         queue_id: Uuid,
         after: i64,
         ids: &[Uuid],
     ) -> Result<Vec<(Uuid, i64)>> {
-        let found = sqlx::query!(
+        let mut wanted: HashMap<u128, Vec<u32>> = HashMap::new();
+        for id in ids {
+            let (pusher, number) = split(*id);
+            wanted.entry(pusher).or_default().push(number);
+        }
+        for numbers in wanted.values_mut() {
+            numbers.sort_unstable();
+            numbers.dedup();
+        }
+        let mut rows = sqlx::query!(
             r#"
-            select wanted.id as "id!", b.first_seq + m.place - 1 as "seq!"
-            from message_batch b
-            cross join lateral unnest(b.ids) with ordinality as m (id, place)
-            join unnest($3::uuid[]) as wanted (id) on wanted.id = m.id
-            where b.queue_id = $1 and b.first_seq + m.place - 1 > $2::bigint
-                and b.first_seq >= coalesce(
+            select first_seq, ids, counts
+            from message_batch
+            where queue_id = $1 and first_seq + count - 1 > $2::bigint
+                and first_seq >= coalesce(
                     (select max(first_seq) from message_batch where queue_id = $1 and first_seq <= $2::bigint + 1), 0)
             "#,
             queue_id,
             after,
-            ids,
         )
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(found.into_iter().map(|row| (row.id, row.seq)).collect())
+        .fetch(&self.pool);
+        let mut found = Vec::new();
+        while let Some(row) = rows.try_next().await? {
+            let mut seq = row.first_seq;
+            for (first, count) in row.ids.into_iter().zip(row.counts) {
+                let (pusher, number) = split(first);
+                if let Some(numbers) = wanted.get(&pusher) {
+                    let start = numbers.partition_point(|wanted| *wanted < number);
+                    let those = numbers[start..]
+                        .iter()
+                        .take_while(|wanted| {
+                            i64::from(**wanted) < i64::from(number) + i64::from(count)
+                        })
+                        .map(|wanted| (join(pusher, *wanted), seq + i64::from(wanted - number)));
+                    found.extend(those.filter(|(_, seq)| *seq > after));
+                }
+                seq += i64::from(count);
+            }
+        }
+        Ok(found)
     }
 
     /// Gives `visit` the messages of a queue whose ids were brought by their pushers within the last `window`, at most
@@ -63,11 +87,10 @@ impl Store {
         let mut rows = sqlx::query!(
             r#"
             select
-                m.id as "id!", b.first_seq + m.place - 1 as "seq!", m.topic, m.content as "content!",
+                m.id as "id!", b.first_seq + m.place - 1 as "seq!", m.topic as "topic?", m.content as "content!",
                 extract(epoch from clock_timestamp() - b.pushed_at)::double precision as "age!"
             from message_batch b
-            cross join lateral unnest(b.ids, b.topics, b.contents, b.keyed) with ordinality
-                as m (id, topic, content, is_keyed, place)
+            cross join lateral unpack_batch(b.ids, b.counts, b.topics, b.keyed, b.ends, b.contents) m
             where b.queue_id = $1 and b.keyed is not null and b.pushed_at > now() - make_interval(secs => $2)
                 and m.is_keyed
             order by b.first_seq desc, m.place desc
@@ -89,4 +112,13 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// What a run has in common, and what counts on in it.
+fn split(id: Uuid) -> (u128, u32) {
+    (id.as_u128() >> 32, id.as_u128() as u32)
+}
+
+fn join(pusher: u128, number: u32) -> Uuid {
+    Uuid::from_u128(pusher << 32 | u128::from(number))
 }

@@ -30,14 +30,14 @@ mod stalled;
 mod store;
 mod sweep;
 
-pub use append::{Appended, Appender, NewBatch, NewMessage};
+pub use append::{Appended, Appender, NewBatch};
 pub use channels::Channel;
 pub use error::{Error, Result};
 pub use instances::{Claimed, Registration};
 pub use known::KeyedMessage;
 pub use lease::{Decision, Leadership, Lease};
 pub use moms::{Mom, MomAddress};
-pub use packed::PackedArray;
+pub use packed::{Packed, Run};
 pub use queues::{Ownership, Queue, Takeover};
 pub use read::{Page, StoredBatch};
 pub use requests::Rebalance;

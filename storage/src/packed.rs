@@ -1,100 +1,111 @@
-//! Arrays of byte strings read from PostgreSQL without an allocation for each element.
+//! Messages as they are stored, and as they are received: packed, so that nothing is done for each of them where
+//! something can be done for many.
 
-use std::ops::Range;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use sqlx::error::BoxDynError;
-use sqlx::postgres::{PgHasArrayType, PgTypeInfo, PgValueFormat, PgValueRef, Postgres};
-use sqlx::{Decode, Type};
+use uuid::Uuid;
 
-/// A one-dimensional `bytea[]` or `text[]` as it came over the wire: one copy of the whole, and where each element
-/// lies in it.
-#[derive(Clone, Debug, Default)]
-pub struct PackedArray {
-    raw: Bytes,
-    elements: Vec<Option<Range<u32>>>,
+/// Messages that one pusher pushed one after the other, with one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The id of the first message. Each further one's is higher by one in its last 4 bytes.
+    pub id: Uuid,
+    /// How many messages there are.
+    pub count: u32,
+    /// Their topic, in lower case; `None` for no topic.
+    pub topic: Option<Arc<str>>,
+    /// Whether the pusher brought the id, so that it has to be known again for a while; then there is one message.
+    pub is_keyed: bool,
 }
 
-impl PackedArray {
-    /// How many elements there are.
+/// Consecutive messages of one queue: what every message has in one piece, and what many have in common once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Packed {
+    /// Who pushed what, in the order of the messages.
+    pub runs: Vec<Run>,
+    /// Where each content ends in `contents`, in the form of [`protos::ends`].
+    pub ends: Vec<u8>,
+    /// The contents, one after the other.
+    pub contents: Vec<u8>,
+}
+
+impl Packed {
+    /// How many messages there are.
     pub fn len(&self) -> usize {
-        self.elements.len()
+        protos::ends::count(&self.ends)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.elements.is_empty()
+        self.ends.is_empty()
     }
 
-    /// The element at `index`, or `None` if it is null or there is none.
-    pub fn get(&self, index: usize) -> Option<&[u8]> {
-        let range = self.elements.get(index)?.as_ref()?;
-        Some(&self.raw[range.start as usize..range.end as usize])
-    }
-
-    /// Parses PostgreSQL's binary array format: dimensions, a flag, the element type, then for the one dimension its
-    /// length and lower bound, then each element with its length, -1 for null.
-    fn parse(raw: Bytes) -> Result<Self, BoxDynError> {
-        let mut at = 0;
-        match be_i32(&raw, &mut at)? {
-            0 => return Ok(Self::default()),
-            1 => {}
-            dimensions => {
-                return Err(
-                    format!("an array of {dimensions} dimensions where one was expected").into(),
-                );
+    /// Adds messages: `contents` holds what they have, and `ends` says where each ends, counted from `start`. No ends
+    /// stand for the single message of a run of one.
+    pub fn add(&mut self, run: &Run, ends: &[u8], start: usize, contents: &[u8]) {
+        let base = self.contents.len();
+        self.contents.extend_from_slice(contents);
+        if ends.is_empty() {
+            protos::ends::push(&mut self.ends, self.contents.len());
+        } else {
+            self.ends.reserve(ends.len());
+            for end in protos::ends::iter(ends) {
+                protos::ends::push(&mut self.ends, base + end - start);
             }
         }
-        at += 8;
-        let len = usize::try_from(be_i32(&raw, &mut at)?)?;
-        at += 4;
-        // Each element takes four bytes at least, so a wrong length cannot make us allocate more than we received.
-        let mut elements = Vec::with_capacity(len.min(raw.len() / 4));
-        for _ in 0..len {
-            let size = be_i32(&raw, &mut at)?;
-            elements.push(if size < 0 {
-                None
-            } else {
-                let end = at + usize::try_from(size)?;
-                if end > raw.len() {
-                    return Err("an array that ends within an element".into());
-                }
-                let range = u32::try_from(at)?..u32::try_from(end)?;
-                at = end;
-                Some(range)
-            });
+        match self.runs.last_mut() {
+            Some(last) if last.goes_on_with(run) => last.count += run.count,
+            _ => self.runs.push(run.clone()),
         }
-        Ok(Self { raw, elements })
-    }
-}
-
-fn be_i32(raw: &[u8], at: &mut usize) -> Result<i32, BoxDynError> {
-    let bytes = raw
-        .get(*at..*at + 4)
-        .ok_or("an array that ends too early")?;
-    *at += 4;
-    Ok(i32::from_be_bytes(
-        bytes.try_into().expect("four bytes were taken"),
-    ))
-}
-
-impl Type<Postgres> for PackedArray {
-    fn type_info() -> PgTypeInfo {
-        <Vec<Vec<u8>> as Type<Postgres>>::type_info()
     }
 
-    fn compatible(ty: &PgTypeInfo) -> bool {
-        <&[u8] as PgHasArrayType>::array_compatible(ty)
-            || <&str as PgHasArrayType>::array_compatible(ty)
+    /// Makes room for so many messages with contents of so many bytes together.
+    pub fn reserve(&mut self, messages: usize, bytes: usize) {
+        self.ends.reserve(messages * protos::ends::SIZE);
+        self.contents.reserve(bytes);
     }
-}
 
-impl<'r> Decode<'r, Postgres> for PackedArray {
-    fn decode(value: PgValueRef<'r>) -> Result<Self, BoxDynError> {
-        match value.format() {
-            PgValueFormat::Binary => Self::parse(Bytes::copy_from_slice(value.as_bytes()?)),
-            PgValueFormat::Text => Err("arrays are read in binary form only".into()),
+    /// Adds all messages of another.
+    pub fn append(&mut self, other: &Self) {
+        let base = self.contents.len();
+        self.contents.extend_from_slice(&other.contents);
+        for end in protos::ends::iter(&other.ends) {
+            protos::ends::push(&mut self.ends, base + end);
         }
+        self.runs.extend_from_slice(&other.runs);
+    }
+
+    /// Forgets all messages and keeps the memory for others.
+    pub fn clear(&mut self) {
+        self.runs.clear();
+        self.ends.clear();
+        self.contents.clear();
+    }
+
+    /// Whether the parts belong together, so that everything else may rely on it. What was read from a table that
+    /// others can write is checked, not believed.
+    pub(crate) fn is_sound(&self) -> bool {
+        let count: u64 = self.runs.iter().map(|run| u64::from(run.count)).sum();
+        count == self.len() as u64
+            && self.runs.iter().all(|run| run.count > 0)
+            && protos::ends::fit(&self.ends, self.contents.len())
+    }
+
+    pub(crate) fn has_topic(&self) -> bool {
+        self.runs.iter().any(|run| run.topic.is_some())
+    }
+
+    pub(crate) fn has_key(&self) -> bool {
+        self.runs.iter().any(|run| run.is_keyed)
+    }
+}
+
+impl Run {
+    fn goes_on_with(&self, next: &Run) -> bool {
+        !self.is_keyed
+            && !next.is_keyed
+            && self.id.as_u128() + u128::from(self.count) == next.id.as_u128()
+            && self.topic == next.topic
     }
 }
 
@@ -102,40 +113,56 @@ impl<'r> Decode<'r, Postgres> for PackedArray {
 mod tests {
     use super::*;
 
-    fn array(elements: &[Option<&[u8]>]) -> Bytes {
-        let mut raw = Vec::new();
-        for header in [1, 0, 17, elements.len() as i32, 1] {
-            raw.extend(i32::to_be_bytes(header));
+    fn run(id: u128, count: u32, topic: Option<&str>) -> Run {
+        Run {
+            id: Uuid::from_u128(id),
+            count,
+            topic: topic.map(Arc::from),
+            is_keyed: false,
         }
-        for element in elements {
-            raw.extend(i32::to_be_bytes(
-                element.map_or(-1, |bytes| bytes.len() as i32),
-            ));
-            raw.extend(element.unwrap_or_default());
+    }
+
+    fn ends(of: &[usize]) -> Vec<u8> {
+        let mut ends = Vec::new();
+        for end in of {
+            protos::ends::push(&mut ends, *end);
         }
-        raw.into()
+        ends
     }
 
     #[test]
-    fn elements_nulls_and_empty_strings_are_told_apart() {
-        let packed =
-            PackedArray::parse(array(&[Some(b"one"), None, Some(b""), Some(b"four")])).unwrap();
-        assert_eq!(packed.len(), 4);
-        assert_eq!(packed.get(0), Some(&b"one"[..]));
-        assert_eq!(packed.get(1), None);
-        assert_eq!(packed.get(2), Some(&b""[..]));
-        assert_eq!(packed.get(3), Some(&b"four"[..]));
-        assert_eq!(packed.get(4), None);
+    fn runs_that_follow_each_other_are_one() {
+        let mut packed = Packed::default();
+        packed.add(&run(100, 2, None), &ends(&[13, 15]), 10, b"onetw");
+        packed.add(&run(102, 1, None), &[], 0, b"o3");
+        assert_eq!(packed.runs, [run(100, 3, None)]);
+        packed.add(&run(103, 1, Some("topic")), &[], 0, b"");
+        packed.add(&run(200, 1, Some("topic")), &[], 0, b"5");
+        assert_eq!(
+            packed.runs,
+            [
+                run(100, 3, None),
+                run(103, 1, Some("topic")),
+                run(200, 1, Some("topic"))
+            ]
+        );
+        assert_eq!(packed.contents, b"onetwo35");
+        assert_eq!(packed.ends, ends(&[3, 5, 7, 7, 8]));
+        assert!(packed.is_sound());
     }
 
     #[test]
-    fn a_cut_array_is_an_error_at_every_place() {
-        let whole = array(&[Some(b"one"), Some(b"two")]);
-        for end in 0..whole.len() {
-            assert!(
-                PackedArray::parse(whole.slice(..end)).is_err(),
-                "cut at {end}"
-            );
-        }
+    fn parts_that_do_not_belong_together_are_noticed() {
+        let mut sound = Packed::default();
+        sound.add(&run(1, 2, None), &ends(&[1, 2]), 0, b"ab");
+        let mut more = sound.clone();
+        more.runs[0].count = 3;
+        assert!(!more.is_sound());
+        let mut longer = sound.clone();
+        longer.contents.push(0);
+        assert!(!longer.is_sound());
+        let mut none = sound;
+        none.runs.push(run(9, 0, None));
+        assert!(!none.is_sound());
     }
 }

@@ -1,22 +1,18 @@
 //! Reading messages back, page by page, for subscriptions that are behind.
 
+use std::sync::Arc;
+
 use sqlx::types::Uuid;
 
-use crate::{PackedArray, Result, Store};
+use crate::{Error, Packed, Result, Run, Store};
 
 /// Messages that were committed together.
 #[derive(Debug)]
 pub struct StoredBatch {
     /// The sequence of the first message.
     pub first_seq: i64,
-    /// How many messages; `first_seq + count - 1` is the last one's sequence.
-    pub count: i32,
-    /// The messages' ids.
-    pub ids: Vec<Uuid>,
-    /// The messages' topics; `None` if no message has one.
-    pub topics: Option<PackedArray>,
-    /// The messages' contents.
-    pub contents: PackedArray,
+    /// The messages, whose parts were checked.
+    pub messages: Packed,
 }
 
 /// What [`Store::read_page`] found.
@@ -58,9 +54,7 @@ impl Store {
                 ) found
             )
             select
-                b.first_seq, b.count, b.ids,
-                b.topics as "topics: PackedArray",
-                b.contents as "contents!: PackedArray",
+                b.first_seq, b.ids, b.counts, b.topics as "topics: Vec<Option<String>>", b.ends, b.contents,
                 (select count(*) from sized) as "found!"
             from sized s
             join message_batch b on b.queue_id = $1 and b.first_seq = s.first_seq
@@ -76,16 +70,35 @@ impl Store {
         .await?;
         let found = rows.first().map_or(0, |row| row.found);
         let is_last = found < max_rows && rows.len() as i64 == found;
-        let batches = rows
-            .into_iter()
-            .map(|row| StoredBatch {
-                first_seq: row.first_seq,
-                count: row.count,
-                ids: row.ids,
-                topics: row.topics,
+        let batches = rows.into_iter().map(|row| {
+            let mut topics = row.topics.unwrap_or_default().into_iter();
+            let runs = row.ids.into_iter().zip(row.counts).map(|(id, count)| Run {
+                id,
+                count: count as u32,
+                topic: topics.next().flatten().map(Arc::from),
+                is_keyed: false,
+            });
+            let messages = Packed {
+                runs: runs.collect(),
+                ends: row.ends,
                 contents: row.contents,
-            })
-            .collect();
-        Ok(Page { batches, is_last })
+            };
+            if messages.is_sound() {
+                Ok(StoredBatch {
+                    first_seq: row.first_seq,
+                    messages,
+                })
+            } else {
+                let what = format!(
+                    "the batch {} of the queue {queue_id} is corrupt",
+                    row.first_seq
+                );
+                Err(Error::Refused(sqlx::Error::Decode(what.into())))
+            }
+        });
+        Ok(Page {
+            batches: batches.collect::<Result<_>>()?,
+            is_last,
+        })
     }
 }

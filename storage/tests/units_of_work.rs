@@ -3,8 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use storage::{Appended, Connect, Error, MomAddress, NewBatch, NewMessage, Store};
+use storage::{Appended, Connect, Error, MomAddress, NewBatch, Packed, Run, Store};
 use testkit::{Postgres, wait_until};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -70,21 +69,39 @@ fn address(host: &str, port: u16) -> MomAddress {
     }
 }
 
-fn messages(contents: &[&'static str]) -> Vec<NewMessage> {
-    let message = |content: &&'static str| NewMessage {
-        id: Uuid::now_v7(),
-        is_keyed: content.contains('!'),
-        topic: content.contains('#').then(|| content.replace('#', "")),
-        content: Bytes::from_static(content.as_bytes()),
-    };
-    contents.iter().map(message).collect()
+/// A message of each content: with a topic where it has a `#`, with an id of the pusher's where it has a `!`.
+fn messages(contents: &[&str]) -> Packed {
+    let mut messages = Packed::default();
+    for content in contents {
+        let run = Run {
+            id: Uuid::now_v7(),
+            count: 1,
+            topic: content
+                .contains('#')
+                .then(|| content.replace('#', "").into()),
+            is_keyed: content.contains('!'),
+        };
+        messages.add(&run, &[], 0, content.as_bytes());
+    }
+    messages
 }
 
-fn batch<'a>(
-    queue: &storage::Ownership,
-    first_seq: i64,
-    messages: &'a [NewMessage],
-) -> NewBatch<'a> {
+/// Messages of these contents that one pusher pushed one after the other, the first of them with this id.
+fn run(id: u128, contents: &[&str]) -> Packed {
+    let mut messages = Packed::default();
+    for (id, content) in (id..).zip(contents) {
+        let run = Run {
+            id: Uuid::from_u128(id),
+            count: 1,
+            topic: None,
+            is_keyed: false,
+        };
+        messages.add(&run, &[], 0, content.as_bytes());
+    }
+    messages
+}
+
+fn batch<'a>(queue: &storage::Ownership, first_seq: i64, messages: &'a Packed) -> NewBatch<'a> {
     NewBatch {
         queue_id: queue.queue_id,
         epoch: queue.epoch,
@@ -140,11 +157,86 @@ async fn messages_are_found_by_their_ids_behind_a_sequence() {
         found.sort_unstable_by_key(|(_, seq)| *seq);
         found
     };
-    let ids = [second[0].id, Uuid::nil(), first[1].id, elsewhere[0].id];
-    assert_eq!(find(0, &ids).await, [(first[1].id, 2), (second[0].id, 4)]);
-    assert_eq!(find(1, &ids).await, [(first[1].id, 2), (second[0].id, 4)]);
-    assert_eq!(find(2, &ids).await, [(second[0].id, 4)]);
+    let ids = [
+        second.runs[0].id,
+        Uuid::nil(),
+        first.runs[1].id,
+        elsewhere.runs[0].id,
+    ];
+    assert_eq!(
+        find(0, &ids).await,
+        [(first.runs[1].id, 2), (second.runs[0].id, 4)]
+    );
+    assert_eq!(
+        find(1, &ids).await,
+        [(first.runs[1].id, 2), (second.runs[0].id, 4)]
+    );
+    assert_eq!(find(2, &ids).await, [(second.runs[0].id, 4)]);
     assert_eq!(find(4, &ids).await, []);
+}
+
+#[tokio::test]
+async fn messages_of_a_run_are_found_and_shown_each_by_its_id() {
+    let database = Database::new().await;
+    let (mom, queue) = database.queue("news").await;
+    let (id, contents) = (0x1_0000_00ff, ["1", "", "333", "4"]);
+    let stored = run(id, &contents);
+    assert_eq!(stored.runs.len(), 1);
+    let batches = [batch(&queue, 1, &stored)];
+    let mut appender = database.store.appender();
+    appender.append(mom, MINUTE, &batches).await.unwrap();
+
+    let ids: Vec<Uuid> = [0, 1, 3, 4].map(|n| Uuid::from_u128(id + n)).into();
+    let store = &database.store;
+    let mut found = store.find_messages(queue.queue_id, 1, &ids).await.unwrap();
+    found.sort_unstable();
+    assert_eq!(found, [(ids[1], 2), (ids[2], 4)]);
+    let shown: Vec<String> = (1..)
+        .zip(contents)
+        .map(|(seq, content)| {
+            let id = Uuid::from_u128(id + seq - 1);
+            format!("{seq}|{id}|{content}")
+        })
+        .collect();
+    let message = "select seq, id, convert_from(content, 'utf8') from message order by seq";
+    assert_eq!(database.psql(message).await, shown.join("\n"));
+}
+
+#[tokio::test]
+async fn batches_stored_before_they_were_packed_are_kept() {
+    let database = Database::empty().await;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../migrations/sql");
+    let mut migrations: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    migrations.sort();
+    let place = migrations
+        .iter()
+        .position(|file| file.ends_with("20261124000011_pack_message_batch.sql"));
+    let (before, after) = migrations.split_at(place.unwrap());
+    for migration in before {
+        database
+            .psql(&std::fs::read_to_string(migration).unwrap())
+            .await;
+    }
+    let stored = "insert into queue (id, label) values (gen_random_uuid(), 'old');
+        insert into message_batch (queue_id, first_seq, count, size, epoch, ids, topics, contents, keyed, expires_at)
+        select id, 5, 3, 303, 1, array[gen_random_uuid(), gen_random_uuid(), gen_random_uuid()], array[null, 't', null],
+            array['one', '', convert_to(repeat('x', 300), 'utf8')]::bytea[], array[false, true, false], now() + '1 hour'
+        from queue
+        union all
+        select id, 8, 1, 0, 1, '{}', null, '{}', null, now() - interval '1 hour' from queue";
+    database.psql(stored).await;
+    let message = "select seq, id, topic, content from message order by seq";
+    let expected = database.psql(message).await;
+    assert_eq!(expected.lines().count(), 3);
+    for migration in after {
+        database
+            .psql(&std::fs::read_to_string(migration).unwrap())
+            .await;
+    }
+    assert_eq!(database.psql(message).await, expected);
 }
 
 #[tokio::test]
@@ -189,8 +281,13 @@ async fn messages_with_brought_ids_are_found_within_their_window() {
         found
     };
     let expected = [
-        (4, new[2].id, None, b"too!".to_vec()),
-        (3, new[1].id, Some("keyed!".to_owned()), b"#keyed!".to_vec()),
+        (4, new.runs[2].id, None, b"too!".to_vec()),
+        (
+            3,
+            new.runs[1].id,
+            Some("keyed!".to_owned()),
+            b"#keyed!".to_vec(),
+        ),
     ];
     assert_eq!(keyed(2 * MINUTE, 10).await, expected);
     assert_eq!(keyed(2 * MINUTE, 1).await, expected[..1]);
@@ -217,11 +314,7 @@ async fn appended_messages_are_read_back_with_their_topics_and_shown_by_the_view
         .unwrap();
     assert!(page.is_last);
     let read = &page.batches[0];
-    assert_eq!((read.first_seq, read.count), (1, 2));
-    assert_eq!(read.ids, [first[0].id, first[1].id]);
-    assert_eq!(read.contents.get(1), Some(&b"#two"[..]));
-    let topics = read.topics.as_ref().unwrap();
-    assert_eq!((topics.get(0), topics.get(1)), (None, Some(&b"two"[..])));
+    assert_eq!((read.first_seq, &read.messages), (1, &first));
     let shown = "select seq, topic, convert_from(content, 'utf8') from message where queue_label = 'news' order by seq";
     assert_eq!(database.psql(shown).await, "1||one\n2|two|#two");
     assert_eq!(database.store.next_seq(queue.queue_id).await.unwrap(), 3);
@@ -309,7 +402,9 @@ async fn a_batch_of_the_next_owner_is_not_taken_for_ones_own_although_it_begins_
     let database = Database::new().await;
     let (mom, queue) = database.queue("news").await;
     let here = messages(&["a", "b"]);
-    let there = [here[0].clone(), messages(&["c"]).remove(0)];
+    let mut there = Packed::default();
+    there.add(&here.runs[0], &[], 0, b"a");
+    there.add(&messages(&["c"]).runs[0], &[], 0, b"c");
     let taken = database.store.seize(queue.queue_id, queue.epoch, mom).await;
     let mut next = queue.clone();
     next.epoch = taken.unwrap().unwrap().epoch;
@@ -376,8 +471,9 @@ async fn a_deleted_queue_takes_its_batches_along_also_that_of_an_append_under_wa
         .unwrap();
     // An append that is between its proof and its commit when the deletion begins.
     let append = "begin;
-        insert into message_batch (queue_id, first_seq, count, size, epoch, ids, contents, expires_at)
-        select id, 2, 1, 4, epoch, array[gen_random_uuid()], array['late'::bytea], now() + '1 minute'
+        insert into message_batch
+            (queue_id, first_seq, count, size, epoch, ids, counts, ends, contents, expires_at)
+        select id, 2, 1, 4, epoch, array[gen_random_uuid()], array[1], '\\x04000000', 'late', now() + '1 minute'
         from queue for share;
         select pg_advisory_lock(1);
         commit";
@@ -445,7 +541,7 @@ async fn pages_are_bounded_by_rows_and_bytes_and_together_give_everything_once()
             seen.extend(
                 page.batches
                     .iter()
-                    .flat_map(|b| b.first_seq..b.first_seq + i64::from(b.count)),
+                    .flat_map(|b| b.first_seq..b.first_seq + b.messages.len() as i64),
             );
             after = seen.last().copied().unwrap_or(0);
             if page.is_last {

@@ -1,6 +1,5 @@
 //! The memory of pushes against every order of attempts, losses and moves.
 
-use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -11,12 +10,12 @@ fn dedup(epoch: i64) -> Dedup {
     Dedup::new(epoch, WINDOW_OF_KEYS, Arc::new(Budget::new(2)))
 }
 
-fn message(id: Uuid, is_keyed: bool) -> NewMessage {
-    NewMessage {
+fn run(id: Uuid, count: u32, is_keyed: bool) -> Run {
+    Run {
         id,
-        is_keyed,
+        count,
         topic: None,
-        content: Bytes::new(),
+        is_keyed,
     }
 }
 
@@ -26,7 +25,7 @@ fn a_key_is_remembered_for_its_window_and_no_longer() {
     let (id, hash) = (Uuid::from_u128(1), 7);
     let mut admit = |hash, after: u64| {
         let now = start + Duration::from_secs(after);
-        dedup.admit(id, Origin::Key(hash), false, true, now)
+        dedup.admit(id, 1, Origin::Key(hash), false, true, now)
     };
     assert_eq!(
         admit(hash, 0),
@@ -36,16 +35,16 @@ fn a_key_is_remembered_for_its_window_and_no_longer() {
     dedup.found_keys(Vec::new(), start);
     let mut admit = |hash, after: u64| {
         let now = start + Duration::from_secs(after);
-        let verdict = dedup.admit(id, Origin::Key(hash), false, true, now);
-        if verdict == Ok(Verdict::New) {
-            dedup.committed(&[message(id, true)], 1 + after as i64, now);
+        let verdict = dedup.admit(id, 1, Origin::Key(hash), false, true, now);
+        if verdict == Ok(Verdict::New(1)) {
+            dedup.committed(&[run(id, 1, true)], 1 + after as i64, now);
         }
         verdict
     };
-    assert_eq!(admit(hash, 0), Ok(Verdict::New));
-    assert_eq!(admit(hash, 120), Ok(Verdict::Committed(1)));
+    assert_eq!(admit(hash, 0), Ok(Verdict::New(1)));
+    assert_eq!(admit(hash, 120), Ok(Verdict::Committed(1, 1)));
     assert_eq!(admit(hash + 1, 120), Err(Error::IdConflict(id)));
-    assert_eq!(admit(hash, 121), Ok(Verdict::New));
+    assert_eq!(admit(hash, 121), Ok(Verdict::New(1)));
 }
 
 #[test]
@@ -54,10 +53,10 @@ fn keys_beyond_the_budget_are_refused_and_given_back_with_their_queue() {
     let mut dedup = Dedup::new(1, WINDOW_OF_KEYS, budget.clone());
     let now = Instant::now();
     dedup.found_keys(vec![(Uuid::from_u128(1), 1, 0, Duration::ZERO)], now);
-    let mut admit = |id| dedup.admit(Uuid::from_u128(id), Origin::Key(0), false, true, now);
-    assert_eq!(admit(2), Ok(Verdict::New));
+    let mut admit = |id| dedup.admit(Uuid::from_u128(id), 1, Origin::Key(0), false, true, now);
+    assert_eq!(admit(2), Ok(Verdict::New(1)));
     assert!(matches!(admit(3), Err(Error::Overloaded(_))));
-    assert_eq!(admit(1), Ok(Verdict::Committed(1)));
+    assert_eq!(admit(1), Ok(Verdict::Committed(1, 1)));
     drop(dedup);
     assert!(budget.has_room(2));
 }
@@ -67,7 +66,7 @@ fn a_number_too_far_ahead_or_settled_is_refused() {
     let (mut dedup, now) = (dedup(1), Instant::now());
     let pusher = Uuid::from_u128(1 << 64);
     let term = dedup.open(pusher, 5, now).unwrap();
-    let mut admit = |number| {
+    let mut admit = |number, count| {
         let attempt = Attempt {
             pusher,
             number,
@@ -77,27 +76,58 @@ fn a_number_too_far_ahead_or_settled_is_refused() {
         };
         dedup.admit(
             message_id(pusher, number),
+            count,
             Origin::Pusher(attempt),
             false,
             true,
             now,
         )
     };
-    assert_eq!(admit(5 + WINDOW - 1), Ok(Verdict::New));
-    for number in [4, 5 + WINDOW] {
-        assert!(matches!(admit(number), Err(Error::OutOfRange { .. })));
+    assert_eq!(admit(5 + WINDOW - 2, 2), Ok(Verdict::New(2)));
+    for (number, count) in [(4, 1), (5 + WINDOW, 1), (5 + WINDOW - 1, 2)] {
+        assert!(matches!(
+            admit(number, count),
+            Err(Error::OutOfRange { .. })
+        ));
     }
+}
+
+#[test]
+fn a_run_is_decided_about_as_far_as_its_messages_have_the_same_fate() {
+    let (mut dedup, now) = (dedup(1), Instant::now());
+    let pusher = Uuid::from_u128(1 << 64);
+    let term = dedup.open(pusher, 1, now).unwrap();
+    let mut admit = |dedup: &mut Dedup, number, count| {
+        let attempt = Attempt {
+            pusher,
+            number,
+            settled: 1,
+            term,
+            is_repeat: false,
+        };
+        let id = message_id(pusher, number);
+        dedup.admit(id, count, Origin::Pusher(attempt), false, true, now)
+    };
+    assert_eq!(admit(&mut dedup, 1, 4), Ok(Verdict::New(4)));
+    assert_eq!(admit(&mut dedup, 7, 2), Ok(Verdict::New(2)));
+    dedup.committed(&[run(message_id(pusher, 1), 4, false)], 11, now);
+    dedup.committed(&[run(message_id(pusher, 7), 1, false)], 20, now);
+    assert_eq!(admit(&mut dedup, 2, 9), Ok(Verdict::Committed(3, 12)));
+    assert_eq!(admit(&mut dedup, 5, 6), Ok(Verdict::New(2)));
+    assert_eq!(admit(&mut dedup, 7, 4), Ok(Verdict::Committed(1, 20)));
+    assert_eq!(admit(&mut dedup, 8, 3), Ok(Verdict::Waiting));
+    assert_eq!(admit(&mut dedup, 9, 2), Ok(Verdict::New(2)));
 }
 
 /// What can happen between a pusher and the owners of its queue, in any order.
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// The pusher begins one more push.
-    Begin,
+    /// The pusher begins so many more pushes and sends them as one run.
+    Begin(u32),
     /// An attempt that is on its way arrives, at whoever owns the queue now.
     Arrive(prop::sample::Index),
-    /// The pusher tries a push without an answer again. Earlier attempts may still be on their way.
-    Repeat(prop::sample::Index),
+    /// The pusher tries so many pushes without an answer again. Earlier attempts may still be on their way.
+    Repeat(prop::sample::Index, u32),
     /// What waits is committed; whether the pusher hears of it.
     Commit(bool),
     /// What waits is refused.
@@ -110,9 +140,9 @@ enum Event {
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let event = prop_oneof![
-        4 => Just(Event::Begin),
+        4 => (1u32..4).prop_map(Event::Begin),
         8 => any::<prop::sample::Index>().prop_map(Event::Arrive),
-        4 => any::<prop::sample::Index>().prop_map(Event::Repeat),
+        4 => (any::<prop::sample::Index>(), 1u32..5).prop_map(|(index, count)| Event::Repeat(index, count)),
         4 => any::<bool>().prop_map(Event::Commit),
         1 => Just(Event::Refuse),
         1 => Just(Event::Move),
@@ -130,11 +160,12 @@ struct Model {
     open: std::collections::BTreeMap<u32, i64>,
     answered: HashMap<u32, i64>,
     reached: i64,
-    on_their_way: Vec<(Attempt, i64)>,
+    on_their_way: Vec<(Attempt, u32, i64)>,
     dedup: Dedup,
     epoch: i64,
     now: Instant,
-    waiting: Vec<u32>,
+    /// The first number and the count of each run.
+    waiting: Vec<(u32, u32)>,
     /// The numbers in the order of their sequences.
     committed: Vec<u32>,
 }
@@ -169,7 +200,7 @@ impl Model {
         self.reached = self.reached.max(self.committed.len() as i64);
     }
 
-    fn send(&mut self, number: u32, is_repeat: bool) {
+    fn send(&mut self, number: u32, count: u32, is_repeat: bool) {
         let attempt = Attempt {
             pusher: self.pusher,
             number,
@@ -177,18 +208,26 @@ impl Model {
             term: self.term,
             is_repeat,
         };
-        self.on_their_way.push((attempt, self.open[&number]));
+        let numbers = number..number + count;
+        let after = numbers.map(|number| self.open[&number]).min().unwrap();
+        self.on_their_way.push((attempt, count, after));
     }
 
-    fn begin(&mut self) {
-        self.begun += 1;
-        self.open.insert(self.begun, self.reached);
-        self.send(self.begun, false);
+    fn begin(&mut self, count: u32) {
+        let first = self.begun + 1;
+        self.begun += count;
+        let numbers = first..=self.begun;
+        self.open
+            .extend(numbers.map(|number| (number, self.reached)));
+        self.send(first, count, false);
     }
 
-    fn repeat(&mut self, number: u32) {
+    /// As many as are open of the numbers from this one on.
+    fn repeat(&mut self, number: u32, most: u32) {
         self.open();
-        self.send(number, true);
+        let numbers = number..number + most;
+        let open = numbers.take_while(|number| self.open.contains_key(number));
+        self.send(number, open.count() as u32, true);
     }
 
     fn answer(&mut self, number: u32, seq: i64) {
@@ -198,42 +237,59 @@ impl Model {
         }
     }
 
-    fn arrive(&mut self, (attempt, after): (Attempt, i64)) {
-        let number = attempt.number;
-        let id = message_id(self.pusher, number);
-        let origin = Origin::Pusher(attempt);
-        let mut verdict = self.dedup.admit(id, origin, false, true, self.now);
-        if verdict == Ok(Verdict::LookUp) {
-            let place = self.committed.iter().position(|found| *found == number);
-            if let Some(seq) = place.map(|place| place as i64 + 1)
-                && seq > after
-            {
-                self.dedup.found(id, seq);
-            }
-            verdict = self.dedup.admit(id, origin, true, true, self.now);
-        }
-        match verdict {
-            Ok(Verdict::New) => self.waiting.push(number),
-            Ok(Verdict::Committed(seq)) => self.answer(number, seq),
-            Ok(Verdict::Waiting) | Err(Error::PusherNotOpen | Error::OutOfRange { .. }) => {}
-            other => panic!("{other:?}"),
+    fn arrive(&mut self, (attempt, count, after): (Attempt, u32, i64)) {
+        let (mut number, end) = (attempt.number, attempt.number + count);
+        let mut is_new = false;
+        while number < end {
+            let id = message_id(self.pusher, number);
+            let origin = Origin::Pusher(Attempt { number, ..attempt });
+            let admitted = self
+                .dedup
+                .admit(id, end - number, origin, is_new, true, self.now);
+            number += match admitted {
+                Ok(Verdict::LookUp) => {
+                    for (place, found) in self.committed.iter().enumerate() {
+                        let seq = place as i64 + 1;
+                        if (number..end).contains(found) && seq > after {
+                            self.dedup.found(message_id(self.pusher, *found), seq);
+                        }
+                    }
+                    is_new = true;
+                    0
+                }
+                Ok(Verdict::New(count)) => {
+                    self.waiting.push((number, count));
+                    count
+                }
+                Ok(Verdict::Committed(count, seq)) => {
+                    for place in 0..count {
+                        self.answer(number + place, seq + i64::from(place));
+                    }
+                    count
+                }
+                Ok(Verdict::Waiting) => 1,
+                Err(Error::PusherNotOpen | Error::OutOfRange { .. }) => break,
+                Err(other) => panic!("{other:?}"),
+            };
         }
     }
 
-    fn take_waiting(&mut self) -> (Vec<u32>, Vec<NewMessage>) {
-        let numbers = std::mem::take(&mut self.waiting);
-        let messages = numbers
+    fn take_waiting(&mut self) -> (Vec<u32>, Vec<Run>) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let runs = waiting
             .iter()
-            .map(|number| message(message_id(self.pusher, *number), false));
-        let messages = messages.collect();
-        (numbers, messages)
+            .map(|(number, count)| run(message_id(self.pusher, *number), *count, false));
+        let numbers = waiting
+            .iter()
+            .flat_map(|(number, count)| *number..number + count);
+        (numbers.collect(), runs.collect())
     }
 
     fn commit(&mut self, is_heard: bool) {
-        let (numbers, messages) = self.take_waiting();
+        let (numbers, runs) = self.take_waiting();
         let first_seq = self.committed.len() as i64 + 1;
         self.committed.extend(&numbers);
-        self.dedup.committed(&messages, first_seq, self.now);
+        self.dedup.committed(&runs, first_seq, self.now);
         for (number, seq) in numbers.into_iter().zip(first_seq..) {
             if is_heard {
                 self.answer(number, seq);
@@ -248,22 +304,24 @@ proptest! {
         let mut model = Model::new();
         for event in events {
             match event {
-                Event::Begin => model.begin(),
+                Event::Begin(count) => model.begin(count),
                 Event::Arrive(index) if !model.on_their_way.is_empty() => {
                     let place = index.index(model.on_their_way.len());
                     let attempt = model.on_their_way.remove(place);
                     model.arrive(attempt);
                 }
-                Event::Repeat(index) if !model.open.is_empty() => {
+                Event::Repeat(index, count) if !model.open.is_empty() => {
                     let place = index.index(model.open.len());
                     let number = *model.open.keys().nth(place).unwrap();
-                    model.repeat(number);
+                    model.repeat(number, count);
                 }
-                Event::Arrive(_) | Event::Repeat(_) => {}
+                Event::Arrive(_) | Event::Repeat(..) => {}
                 Event::Commit(is_heard) => model.commit(is_heard),
                 Event::Refuse => {
-                    let (_, messages) = model.take_waiting();
-                    model.dedup.refused(&messages);
+                    let (_, runs) = model.take_waiting();
+                    for run in &runs {
+                        model.dedup.refused(run);
+                    }
                 }
                 Event::Move => {
                     model.waiting.clear();
@@ -278,7 +336,7 @@ proptest! {
         }
         // The pusher goes on until it has all its answers, while late attempts still come in.
         while let Some(number) = model.open.keys().next().copied() {
-            model.repeat(number);
+            model.repeat(number, 3);
             let attempt = model.on_their_way.pop().unwrap();
             model.arrive(attempt);
             model.commit(true);
