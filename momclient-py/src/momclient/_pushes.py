@@ -213,7 +213,7 @@ class Pushes:
         """Return what is to be sent next, or None if there is nothing or not yet."""
         if self._is_begun and not self._is_asked:
             self._is_asked = True
-            request = OpenPusherRequest(queue_label=self._queue, pusher=self._pusher, settled=self._settled())
+            request = OpenPusherRequest(queue_label=self._queue, pusher=self._pusher, settled=self.settled)
             return PushBatch(open=request)
         full = min(self._in_flight, self._window_messages)
         if (
@@ -305,8 +305,9 @@ class Pushes:
         oldest = next(iter(self._flying.values()), None)
         return None if oldest is None or oldest._batch is None else max(self._heard_at, oldest._batch.at)
 
-    def _settled(self) -> int:
-        """Return the lowest number whose outcome is still wanted, or that is the next to be given."""
+    @property
+    def settled(self) -> int:
+        """The lowest number whose outcome is still wanted, or that is the next to be given."""
         for push in self._flying.values():
             if not push.is_done:
                 return push.number
@@ -321,7 +322,7 @@ class Pushes:
         """Take the next from the line: in one batch are first attempts, or repeats, but not both."""
         taken: list[Push] = []
         sent = _Sent(now)
-        settled = self._settled()
+        settled = self.settled
         messages = size = 0
         while self._line:
             push = self._line[0]
@@ -361,7 +362,7 @@ class Pushes:
     def _encode(self, taken: list[Push]) -> PushBatch:
         contents = [content for push in taken for content in push.contents]
         batch = PushBatch(
-            settled=self._settled(),
+            settled=self.settled,
             number=taken[0].number,
             runs=_runs(taken),
             ends=struct.pack(f"<{len(contents)}I", *accumulate(map(len, contents))),

@@ -199,7 +199,7 @@ def push_error(error: grpc.RpcError) -> errors.MoMError:
     if code is None and detail.startswith(_NEVER_SENT):
         return errors.Unavailable(f"the MoM could not be reached: {detail}")
     if status is grpc.StatusCode.UNAVAILABLE or (code is None and status in _UNKNOWN):
-        return errors.Unavailable(f"the connection broke ({status.name}): {detail}", code=code)
+        return errors.Unavailable(detail if code else f"the connection broke ({status.name}): {detail}", code=code)
     return _elsewhere(_refusal(status, detail, code, errors.QueueNotFound))
 
 
