@@ -169,7 +169,7 @@ class AsyncStream(Generic[Request, Answer]):
         self._channel = grpc.aio.insecure_channel(_wire.target(*place), options=_wire.GRPC_OPTIONS)
         call = self._channel.stream_stream(
             _SERVICE + method,
-            request_serializer=Message.SerializeToString,
+            request_serializer=_encode,
             response_deserializer=answer.FromString,
         )
         self._call = call(self._requests())
@@ -242,7 +242,7 @@ class Stream(Generic[Request, Answer]):
         self._channel = grpc.insecure_channel(_wire.target(*place), options=_wire.GRPC_OPTIONS)
         call = self._channel.stream_stream(
             _SERVICE + method,
-            request_serializer=Message.SerializeToString,
+            request_serializer=_encode,
             response_deserializer=answer.FromString,
         )
         self._call = call(self._requests())
@@ -286,6 +286,10 @@ class Stream(Generic[Request, Answer]):
         """End the call and its connection."""
         self.end()
         self._channel.close()
+
+
+def _encode(request: Message) -> bytes:
+    return request.SerializeToString()
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:
