@@ -223,6 +223,7 @@ class Pushes:
             or self._batches >= _MOST_BATCHES
             or self._messages >= full
             or self._bytes >= self._window_bytes
+            or self._is_oversized_flying()
         ):
             return None
         taken = self._take(now, min(MOST_MESSAGES, full - self._messages))
@@ -254,22 +255,18 @@ class Pushes:
     def lost(self, error: errors.MoMError) -> None:
         """Note that the stream has ended, or that there could be none. What has no answer is unknown."""
         self._trouble = error
+        is_unreadable = self._is_oversized_flying() and isinstance(error, errors.InvalidArgument)
         self._is_begun = self._is_open = False
         self._messages = self._bytes = self._batches = 0
         flying = list(self._flying.values())
         self._flying.clear()
         for push in flying:
             push._batch = None
+            if is_unreadable:
+                push._fail(error)
             push._unknown = errors.OutcomeUnknown(f"the MoM did not answer: {error.detail}")
         self._back += flying
-        if isinstance(error, errors.Unavailable):
-            self._return()
-            return
-        # A message that is too large even to be read ends the stream. It goes alone, so that no other can be to blame.
-        oversized = [push for push in flying if push.size > MOST_BYTES]
-        if oversized and isinstance(error, errors.InvalidArgument):
-            for push in oversized:
-                push._end(error)
+        if isinstance(error, errors.Unavailable) or is_unreadable:
             self._return()
         else:
             self.fail(error)
@@ -318,6 +315,13 @@ class Pushes:
                 return push.number
         return min(self._next_number, self._last_number)
 
+    def _is_oversized_flying(self) -> bool:
+        """Whether a message is under way that is larger than batches may be.
+
+        A MoM that cannot read it ends the stream. It goes with nothing beside it, so that no other can be to blame.
+        """
+        return self._bytes > MOST_BYTES and len(self._flying) == 1
+
     def _take(self, now: float, room: int) -> list[Push]:
         """Take the next from the line: in one batch are first attempts, or repeats, but not both."""
         taken: list[Push] = []
@@ -332,6 +336,8 @@ class Pushes:
             if push.is_done:
                 self._line.popleft()
                 continue
+            if push.size > MOST_BYTES and self._flying:
+                break
             if taken and (
                 messages + count > room
                 or size + push.size > MOST_BYTES

@@ -18,7 +18,7 @@ from momclient import (
 )
 from momclient.aio import MoMClient
 from tests.cluster import Cluster
-from tests.waiting import async_failure, async_take, async_together
+from tests.waiting import async_failure, async_take, async_together, async_until
 
 pytestmark = pytest.mark.anyio
 
@@ -87,6 +87,8 @@ async def test_a_queue_deleted_under_a_pusher_is_missing(manager: str, queue: st
     async with MoMClient(manager) as client, client.pusher(queue) as pusher:
         await pusher.push("content")
         await client.delete_queue(queue)
+        # What is sent before the pusher hears of it has an unknown outcome.
+        await async_until("the MoM has ended the stream", lambda: pusher.mom is None)
         with pytest.raises(QueueNotFound):
             await pusher.push("content", timeout=3600)
 

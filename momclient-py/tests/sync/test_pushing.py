@@ -20,7 +20,7 @@ from momclient import (
     Receipt,
 )
 from tests.cluster import Cluster
-from tests.waiting import failure, take, together
+from tests.waiting import failure, take, together, until
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +89,8 @@ def test_a_queue_deleted_under_a_pusher_is_missing(manager: str, queue: str) -> 
     with MoMClient(manager) as client, client.pusher(queue) as pusher:
         pusher.push("content")
         client.delete_queue(queue)
+        # What is sent before the pusher hears of it has an unknown outcome.
+        until("the MoM has ended the stream", lambda: pusher.mom is None)
         with pytest.raises(QueueNotFound):
             pusher.push("content", timeout=3600)
 

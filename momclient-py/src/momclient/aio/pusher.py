@@ -206,22 +206,24 @@ class Pusher:
                 await self._work.wait()
                 self._work.clear()
                 while self._is_wanted():
-                    failure = await self._serve()
-                    self._go_on(failure)
-                    await self._closed.wait(self._lose(failure))
+                    await self._lose(await self._serve())
+                    await self._closed.wait(self._pushes.backoff.pause())
         finally:
             # Should it be interrupted, the next push finds all as at the beginning.
             self._driver = None
-            self._lose(errors.Unavailable("the pusher was interrupted"))
+            await self._lose(errors.Unavailable("the pusher was interrupted"))
 
-    def _lose(self, failure: errors.MoMError) -> float:
-        """Go on without a stream, and return after how many seconds another one may be tried."""
+    async def _lose(self, failure: errors.MoMError) -> None:
+        """Go on without a stream."""
+        self._go_on(failure)
         with self._lock:
-            self._stream = None
+            # At once, lest it be given any more to send.
+            stream, self._stream = self._stream, None
             self._pushes.lost(failure)
             if self._closed.is_set():
                 self._pushes.fail(_closed())
-            return self._pushes.backoff.pause()
+        if stream is not None:
+            await stream.close()
 
     def _is_wanted(self) -> bool:
         with self._lock:
@@ -251,10 +253,7 @@ class Pusher:
                 stream.wake()
         except grpc.RpcError as error:
             return _wire.push_error(error)
-        else:
-            return errors.Unavailable(f"{mom.host}:{mom.port} was silent for too long, or ended the stream")
-        finally:
-            await stream.close()
+        return errors.Unavailable(f"{mom.host}:{mom.port} was silent for too long, or ended the stream")
 
     def _is_over(self) -> bool:
         return self._closed.is_set() and not self._is_wanted()
