@@ -72,7 +72,7 @@ impl Error {
         }
     }
 
-    fn reason(&self) -> &Reason {
+    pub(crate) fn reason(&self) -> &Reason {
         match self {
             Self::QueueNotFound(reason)
             | Self::ChannelNotFound(reason)
@@ -148,7 +148,30 @@ impl From<Status> for Failure {
         if let Some(owner) = owner_of(&status) {
             return Self::Moved(reason, owner);
         }
-        match status.code() {
+        let spoken = status.metadata().contains_key(protos::CODE_METADATA);
+        if status.code() == Code::Unavailable && not_accepted(reason.code()) {
+            return Self::Elsewhere(reason);
+        }
+        Self::by_code(status.code(), reason, spoken)
+    }
+}
+
+impl From<protos::Refusal> for Failure {
+    fn from(refusal: protos::Refusal) -> Self {
+        let code = Code::from_i32(refusal.status);
+        let reason = Reason::new(refusal.code, refusal.detail);
+        // Here it is the MoM that speaks, and it says so where it does not know.
+        if code == Code::Unavailable && reason.code() != codes::OUTCOME_UNKNOWN {
+            return Self::Elsewhere(reason);
+        }
+        Self::by_code(code, reason, true)
+    }
+}
+
+impl Failure {
+    /// `spoken` by the MoM, not by what lies between.
+    fn by_code(code: Code, reason: Reason, spoken: bool) -> Self {
+        match code {
             // Whether it is really gone only a manager knows: a MoM says this too of what has moved away.
             Code::NotFound | Code::FailedPrecondition => Self::Elsewhere(reason),
             Code::ResourceExhausted => Self::Full(reason),
@@ -157,11 +180,8 @@ impl From<Status> for Failure {
             Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated => {
                 Self::Final(Error::Unexpected(reason))
             }
-            // With the metadata it is the MoM that speaks, and says that it refused; without, what lies between.
-            Code::Internal if status.metadata().contains_key(protos::CODE_METADATA) => {
-                Self::Final(Error::Unexpected(reason))
-            }
-            Code::Unavailable if not_accepted(reason.code()) => Self::Elsewhere(reason),
+            // The MoM says by it that it refused; what lies between, nothing.
+            Code::Internal if spoken => Self::Final(Error::Unexpected(reason)),
             Code::Unavailable
             | Code::Internal
             | Code::Unknown

@@ -46,6 +46,34 @@
 //! # }
 //! ```
 //!
+//! Whoever has many messages at hand pushes them as one, which is cheaper still, and all or none:
+//!
+//! ```no_run
+//! # async fn example(pusher: momclient::Pusher) -> Result<(), momclient::Error> {
+//! let lines = ["It rains.", "It pours."];
+//! let receipts = pusher.push_many(lines, Some("weather")).await?;
+//! println!("committed from {} on", receipts.first_seq());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Many messages at once
+//!
+//! Messages are received in batches. [`Subscriber::next`] takes one at a time out of them; [`Subscriber::next_batch`]
+//! takes all that have come, and looking at them allocates nothing.
+//!
+//! ```no_run
+//! # async fn example(client: momclient::MoMClient, id: momclient::Uuid) -> Result<(), momclient::Error> {
+//! let mut subscriber = client.subscribe(&id).await?;
+//! while let Some(batch) = subscriber.next_batch().await {
+//!     for message in &batch? {
+//!         println!("{}: {} bytes", message.seq, message.content.len());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Going on where one left off
 //!
 //! A program that must not miss a message across its own restarts keeps the last sequence that it has dealt with and
@@ -57,17 +85,24 @@
 //! There is no TLS yet: urls are `http://`.
 
 mod backoff;
+mod batch;
 mod client;
+mod driver;
 mod error;
+mod lane;
+mod ledger;
 mod link;
 mod manager;
 mod pusher;
-mod session;
+mod receipts;
+mod route;
 mod subscriber;
 
+pub use batch::{Batch, Message, MessageRef, Messages};
 pub use bytes::Bytes;
 pub use client::{Channel, MoMClient, MoMClientBuilder, MoMInfo};
 pub use error::{Error, Reason};
-pub use pusher::{Pusher, PusherBuilder, Receipt};
-pub use subscriber::{Message, Subscriber, SubscriberBuilder};
+pub use pusher::{Pusher, PusherBuilder};
+pub use receipts::{Receipt, Receipts};
+pub use subscriber::{Subscriber, SubscriberBuilder};
 pub use uuid::Uuid;

@@ -1,46 +1,44 @@
 //! [`Pusher`]: pushes to one queue, wherever it is hosted.
 //!
-//! A push goes from here as one gRPC call to the MoM that hosts the queue, and its answer comes when PostgreSQL has
-//! committed the message. When that MoM fails or the queue moves, all pushes of a pusher wait for one look-up at the
-//! manager and go on at the new place. Each bears its number in the [`session`](crate::session), so that the MoM knows
-//! it again.
+//! A push enters one of the pusher's lanes and waits for its outcome there. Each lane has a connection, a stream of
+//! pushes over it and a task of its own: [`ledger`](crate::ledger) is what waits and what becomes of it,
+//! [`lane`](crate::lane) sends it, [`driver`](crate::driver) keeps it connected, and [`route`](crate::route) looks the
+//! queue up for all lanes.
 
 use std::future::IntoFuture;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use protos::codes;
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use futures_util::future::try_join_all;
+use protos::{MAX_PUSH_BYTES, MAX_PUSH_MESSAGES, codes, ends, names};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::backoff::Backoff;
 use crate::client::MoMClient;
-use crate::error::{Error, Failure, Reason};
-use crate::link::{Address, MoM};
+use crate::driver::Driver;
+use crate::error::{Error, Reason};
+use crate::lane::Lane;
+use crate::ledger::{Kind, Ledger, Push};
 use crate::manager::invalid_setting;
-use crate::session::{Session, Ticket};
-
-/// A push without an answer for this long asks the manager whether its queue has moved, and if not, keeps waiting and
-/// asks again after the shorter time. This is how pushes leave a frozen MoM, which breaks no connection. All pushes of a
-/// pusher ask together.
-const PATIENCE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_millis(250));
-
-/// A push without an answer for this long is tried again over a new connection: the present one may be cut off.
-const ATTEMPT: Duration = Duration::from_secs(3);
+use crate::receipts::{Receipt, Receipts};
+use crate::route::Router;
 
 /// For how long a push with an id of the caller's own is tried. MoMs know it again for two minutes, unless they are
 /// configured otherwise.
 const LONGEST_WITH_ID: Duration = Duration::from_mins(1);
 
-/// How many MoMs in a row may say that a queue is at the next one, before a manager is asked.
-const MOST_HOPS: usize = 3;
-
 /// Pushes at one queue. Cheap to clone, and meant to be used by many tasks at once: their pushes share the pusher's
-/// connections and are committed together by the MoM.
+/// connections and are committed together by the MoM. It has to be used while the runtime runs that it was made in.
+///
+/// # Order
+///
+/// Over one connection, which is the default, messages have their places in the queue in the order in which their
+/// pushes began, whatever fails meanwhile; one that is refused for good leaves a place to the next. Over several
+/// connections that is so for each of them, and pushes take them in turn.
 ///
 /// # Outcomes
 ///
@@ -57,19 +55,6 @@ pub struct Pusher {
     shared: Arc<Shared>,
 }
 
-/// What a committed message is known by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Receipt {
-    /// Unique for ever.
-    pub id: Uuid,
-    /// Place in the queue.
-    pub seq: i64,
-    /// Whether the message had been committed before: by an earlier push with the same id, or by an attempt of this
-    /// push whose answer was lost.
-    pub duplicate: bool,
-}
-
 /// Options of a [`Pusher`]; await it to have the queue looked up and the MoM connected.
 #[derive(Clone, Debug)]
 #[must_use = "a pusher comes about when its builder is awaited"]
@@ -83,41 +68,13 @@ pub struct PusherBuilder {
 
 #[derive(Debug)]
 struct Shared {
-    options: PusherBuilder,
-    session: Arc<Session>,
-    route: watch::Sender<Arc<Route>>,
-    /// Held by the one push that looks the queue up for all.
-    look_up: Semaphore,
-    in_flight: Semaphore,
-}
-
-/// The outcome of the latest look-up. Its generation tells a push whether somebody has looked since it failed.
-#[derive(Debug)]
-struct Route {
-    generation: u64,
-    link: Result<Arc<Link>, Error>,
-    /// The last address known, which serves while no manager answers.
-    address: Option<Address>,
-}
-
-#[derive(Debug)]
-struct Link {
-    address: Address,
-    connections: Vec<MoM>,
-    /// At which term the MoM knows each identity of the session.
-    terms: Vec<(Uuid, i64)>,
-    /// The sequence that the queue is known to have reached. Not the pusher's, since a queue that is deleted and made
-    /// anew begins with 1 again.
-    reached: AtomicI64,
+    queue: String,
+    lanes: Vec<Arc<Lane>>,
+    /// Which lane is next.
     turn: AtomicUsize,
-}
-
-/// What a push is known by.
-enum Name {
-    /// Its number.
-    Ticket(Ticket),
-    /// The id that the caller brought.
-    Id(Uuid),
+    deadline: Duration,
+    /// One for each lane. They end with this.
+    _drivers: JoinSet<()>,
 }
 
 impl PusherBuilder {
@@ -132,15 +89,17 @@ impl PusherBuilder {
         }
     }
 
-    /// How many HTTP/2 connections pushes are spread over, 1 to 64. One is enough until a core is busy with it.
+    /// How many HTTP/2 connections pushes are spread over, 1 to 64, and no more than may be [in
+    /// flight](Self::in_flight). One is enough until a core is busy with it, and keeps [the order](Pusher#order).
     /// Default: 1.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
         self
     }
 
-    /// How many pushes may wait for their answers at a time, 1 to 65,536; further ones wait for their turn. Default:
-    /// 1,024.
+    /// How many messages may wait for their answers at a time, 1 to 65,536; further ones wait for their turn. Each
+    /// connection has an equal share. More messages than that in one [`push_many`](Pusher::push_many) wait until
+    /// nothing else is under way on their connection. Default: 1,024.
     pub fn in_flight(mut self, in_flight: usize) -> Self {
         self.in_flight = in_flight;
         self
@@ -166,38 +125,37 @@ impl PusherBuilder {
             )));
         }
         let deadline = Instant::now() + self.deadline;
-        let none_yet = Error::Unavailable(Reason::new(
-            "mom_unreachable",
-            "the queue has not been looked up yet",
-        ));
-        let route = Route {
-            generation: 0,
-            link: Err(none_yet),
-            address: None,
-        };
-        let shared = Shared {
-            in_flight: Semaphore::new(self.in_flight),
-            look_up: Semaphore::new(1),
-            route: watch::Sender::new(Arc::new(route)),
-            session: Session::new(),
-            options: self,
-        };
-        let mut backoff = Backoff::default();
-        loop {
-            let seen = shared.current();
-            let route = timeout_at(deadline, shared.renew(seen.generation, true, None))
-                .await
-                .unwrap_or(seen);
-            match &route.link {
-                Ok(_) => {
-                    return Ok(Pusher {
-                        shared: Arc::new(shared),
-                    });
-                }
-                Err(error) if error.is_transient() && backoff.pause(Some(deadline)).await => {}
-                Err(error) => return Err(error.clone()),
+        let router = Arc::new(Router::new(self.client, self.queue.clone()));
+        // Each lane has its share, and none has nothing.
+        let count = self.connections.min(self.in_flight);
+        let lanes: Vec<_> = (0..count)
+            .map(|index| {
+                let share = self.in_flight / count + usize::from(index < self.in_flight % count);
+                let disorder = self.deadline.saturating_sub(LONGEST_WITH_ID);
+                Lane::new(Ledger::new(share, disorder))
+            })
+            .collect();
+        let drivers = try_join_all(lanes.iter().map(|lane| {
+            let mut driver = Driver::new(lane.clone(), router.clone());
+            async move {
+                let link = driver.connect_until(deadline).await?;
+                Ok::<_, Error>((driver, link))
             }
-        }
+        }))
+        .await?;
+        let drivers = drivers
+            .into_iter()
+            .map(|(driver, link)| driver.run(link))
+            .collect();
+        Ok(Pusher {
+            shared: Arc::new(Shared {
+                queue: self.queue,
+                lanes,
+                turn: AtomicUsize::new(0),
+                deadline: self.deadline,
+                _drivers: drivers,
+            }),
+        })
     }
 }
 
@@ -220,8 +178,12 @@ impl Pusher {
         content: impl Into<Bytes>,
         topic: Option<&str>,
     ) -> Result<Receipt, Error> {
-        let topic = topic.unwrap_or(protos::NO_TOPIC);
-        self.shared.push(content.into(), topic, None).await
+        let push = Push {
+            contents: content.into(),
+            topic: checked(topic)?,
+            kind: Kind::Plain,
+        };
+        self.lane().push(push, self.shared.deadline).await
     }
 
     /// As [`push`](Self::push), with an id of the caller's own, so that the push can be repeated later, by another
@@ -237,372 +199,112 @@ impl Pusher {
         content: impl Into<Bytes>,
         topic: Option<&str>,
     ) -> Result<Receipt, Error> {
-        let topic = topic.unwrap_or(protos::NO_TOPIC);
-        self.shared.push(content.into(), topic, Some(id)).await
+        let push = Push {
+            contents: content.into(),
+            topic: checked(topic)?,
+            kind: Kind::Keyed(id),
+        };
+        let patience = self.shared.deadline.min(LONGEST_WITH_ID);
+        self.lane().push(push, patience).await
+    }
+
+    /// Pushes several messages as one: all of them are committed or none, with consecutive sequences and nothing in
+    /// between. They cost little more than one message does.
+    ///
+    /// They are 1 to 1,024, and together at most 1 MiB unless it is a single one; anything else is an
+    /// [`Error::InvalidArgument`].
+    ///
+    /// ```no_run
+    /// # async fn example(pusher: momclient::Pusher) -> Result<(), momclient::Error> {
+    /// let receipts = pusher.push_many(["1:0", "1:1", "2:1"], Some("sports")).await?;
+    /// assert_eq!(receipts.len(), 3);
+    /// for receipt in receipts.iter() {
+    ///     println!("committed as {} at {}", receipt.id, receipt.seq);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn push_many<C: AsRef<[u8]>>(
+        &self,
+        contents: impl IntoIterator<Item = C>,
+        topic: Option<&str>,
+    ) -> Result<Receipts, Error> {
+        let topic = checked(topic)?;
+        let (contents, ends) = joined(contents)?;
+        let count = ends::count(&ends);
+        let kind = if count == 1 {
+            Kind::Plain
+        } else {
+            Kind::Together(ends)
+        };
+        let push = Push {
+            contents,
+            topic,
+            kind,
+        };
+        let first = self.lane().push(push, self.shared.deadline).await?;
+        Ok(Receipts::new(first, count))
     }
 
     /// The label of the queue, as it was given.
     pub fn queue(&self) -> &str {
-        &self.shared.options.queue
+        &self.shared.queue
+    }
+
+    fn lane(&self) -> &Lane {
+        let Shared { lanes, turn, .. } = &*self.shared;
+        match &lanes[..] {
+            [lane] => lane,
+            lanes => &lanes[turn.fetch_add(1, Ordering::Relaxed) % lanes.len()],
+        }
     }
 }
 
-impl Shared {
-    async fn push(&self, content: Bytes, topic: &str, id: Option<Uuid>) -> Result<Receipt, Error> {
-        let patience = match id {
-            None => self.options.deadline,
-            Some(_) => self.options.deadline.min(LONGEST_WITH_ID),
-        };
-        let deadline = Instant::now() + patience;
-        let Ok(turn) = timeout_at(deadline, self.in_flight.acquire()).await else {
+/// Refuses a topic that would be more than a fault of its own message: no topic, or beyond all measure. What else may
+/// be wrong with one the MoM says.
+fn checked(topic: Option<&str>) -> Result<Option<&str>, Error> {
+    if let Some(given) = topic
+        && (given.is_empty() || given.len() > names::MAX_NAME_LEN)
+        && let Err(error) = names::topic(given)
+    {
+        let reason = Reason::new(codes::INVALID_TOPIC, error.to_string());
+        return Err(Error::InvalidArgument(reason));
+    }
+    Ok(topic)
+}
+
+/// Contents one after another, and where each ends.
+fn joined<C: AsRef<[u8]>>(
+    contents: impl IntoIterator<Item = C>,
+) -> Result<(Bytes, Box<[u8]>), Error> {
+    let invalid = |detail| Error::InvalidArgument(Reason::new(codes::INVALID_ARGUMENT, detail));
+    let (mut joined, mut ends) = (Vec::new(), Vec::new());
+    for content in contents {
+        joined.extend_from_slice(content.as_ref());
+        if u32::try_from(joined.len()).is_err() {
+            let detail = format!("contents has {} bytes in one message", joined.len());
+            return Err(invalid(detail));
+        }
+        ends::push(&mut ends, joined.len());
+        let count = ends::count(&ends);
+        if count > MAX_PUSH_MESSAGES {
             let detail = format!(
-                "{} pushes were in flight until the deadline",
-                self.options.in_flight
+                "contents has more than {count} messages; legal is 1 to {MAX_PUSH_MESSAGES}"
             );
-            return Err(Error::Overloaded(Reason::new("in_flight_limit", detail)));
-        };
-        let _turn = turn.expect("the semaphore is never closed");
-        let name = if let Some(id) = id {
-            Name::Id(id)
-        } else if let Ok(ticket) = timeout_at(deadline, self.session.begin()).await {
-            Name::Ticket(ticket)
-        } else {
-            let detail = "the oldest push under way had no answer until the deadline";
-            return Err(Error::Overloaded(Reason::new("in_flight_limit", detail)));
-        };
-        self.push_until(deadline, content, topic, &name).await
-    }
-
-    /// One attempt after another, until one has a definite outcome or there is no time left.
-    async fn push_until(
-        &self,
-        deadline: Instant,
-        content: Bytes,
-        topic: &str,
-        name: &Name,
-    ) -> Result<Receipt, Error> {
-        let mut backoff = Backoff::default();
-        let mut looked_up = false;
-        let mut unknown: Option<Reason> = None;
-        // How far the queue was before the first of the attempts that may have been accepted.
-        let mut after = i64::MAX;
-        let mut moved_to: Option<Address> = None;
-        let mut route = self.current();
-        if route.link.is_err() {
-            // The outcome of an old look-up says nothing about now.
-            looked_up = true;
-            let renewed = timeout_at(deadline, self.renew(route.generation, true, None)).await;
-            route = renewed.map_err(|_| {
-                let detail = "the queue was not looked up until the deadline";
-                Error::ManagerUnreachable(Reason::new("manager_unreachable", detail))
-            })?;
+            return Err(invalid(detail));
         }
-        loop {
-            let failure = match &route.link {
-                Ok(link) => {
-                    after = after.min(link.reached.load(Ordering::Relaxed));
-                    let after_seq = unknown.is_some().then_some(after);
-                    match self.request(link, &content, topic, name, after_seq) {
-                        Ok(push) => match self.attempt(&route, link, push, deadline).await {
-                            Ok(receipt) => return Ok(receipt),
-                            Err(failure) => failure,
-                        },
-                        Err(failure) => failure,
-                    }
-                }
-                Err(error) => Failure::of_look_up(error),
-            };
-            let last = match failure {
-                Failure::Final(error) => return Err(conclude(error, unknown)),
-                Failure::Full(reason) => {
-                    if backoff.pause(Some(deadline)).await {
-                        route = self.current();
-                        continue;
-                    }
-                    return Err(conclude(Error::Overloaded(reason), unknown));
-                }
-                Failure::Elsewhere(reason) => Error::Unavailable(reason),
-                Failure::Moved(reason, owner) => {
-                    moved_to = Some(owner);
-                    Error::Unavailable(reason)
-                }
-                Failure::Unknown(reason) => {
-                    unknown = Some(reason.clone());
-                    Error::OutcomeUnknown(reason)
-                }
-            };
-            // The first look-up follows at once, since the queue has probably moved; each later one after a pause.
-            if looked_up && !backoff.pause(Some(deadline)).await {
-                return Err(conclude(last, unknown));
-            }
-            looked_up = true;
-            let renewed = self.renew(self.last_with(&route), true, moved_to.take());
-            match timeout_at(deadline, renewed).await {
-                Ok(renewed) => route = renewed,
-                Err(_) => return Err(conclude(last, unknown)),
-            }
-        }
-    }
-
-    /// What is sent. With `after_seq`, an earlier attempt may have been accepted behind that sequence.
-    fn request(
-        &self,
-        link: &Link,
-        content: &Bytes,
-        topic: &str,
-        name: &Name,
-        after_seq: Option<i64>,
-    ) -> Result<protos::Push, Failure> {
-        let (origin, id) = match name {
-            Name::Id(id) => (None, id.to_string()),
-            Name::Ticket(ticket) => {
-                let term = link
-                    .terms
-                    .iter()
-                    .find(|(pusher, _)| *pusher == ticket.pusher);
-                let Some((_, term)) = term else {
-                    let detail = "the pusher has a new identity, which the MoM does not know yet";
-                    let reason = Reason::new(codes::PUSHER_NOT_OPEN, detail);
-                    return Err(Failure::Elsewhere(reason));
-                };
-                let origin = protos::Origin {
-                    pusher: Bytes::copy_from_slice(ticket.pusher.as_bytes()),
-                    number: ticket.number,
-                    settled: ticket.settled(),
-                    term: *term,
-                    after_seq,
-                };
-                (Some(origin), String::new())
-            }
-        };
-        Ok(protos::Push {
-            content: content.clone(),
-            topic: topic.to_owned(),
-            queue_label: self.options.queue.clone(),
-            origin,
-            id,
-        })
-    }
-
-    /// One call to the MoM, given up after a while or when the manager says that the queue is elsewhere now.
-    async fn attempt(
-        &self,
-        route: &Route,
-        link: &Link,
-        push: protos::Push,
-        deadline: Instant,
-    ) -> Result<Receipt, Failure> {
-        let mut mom = link.next();
-        let mut call = pin!(mom.push_to_queue(push));
-        let mut generation = route.generation;
-        let give_up = deadline.min(Instant::now() + ATTEMPT);
-        let mut patience = PATIENCE.0;
-        loop {
-            let wake = give_up.min(Instant::now() + patience);
-            patience = PATIENCE.1;
-            if let Ok(answer) = timeout_at(wake, &mut call).await {
-                let receipt = receipt(answer?.get_ref())?;
-                link.reached.fetch_max(receipt.seq, Ordering::Relaxed);
-                return Ok(receipt);
-            }
-            if wake == give_up {
-                let detail = format!("the MoM at {} did not answer in time", link.address);
-                return Err(Failure::Unknown(Reason::new("outcome_unknown", detail)));
-            }
-            let Ok(renewed) = timeout_at(deadline, self.renew(generation, false, None)).await
-            else {
-                continue;
-            };
-            generation = renewed.generation;
-            if let Ok(now) = &renewed.link
-                && now.address != link.address
-            {
-                let detail = format!(
-                    "the MoM at {} did not answer, and the queue has moved",
-                    link.address
-                );
-                return Err(Failure::Unknown(Reason::new("outcome_unknown", detail)));
-            }
-        }
-    }
-
-    /// The generation of the latest route that is the given one: looking up again may have found the same link.
-    fn last_with(&self, route: &Route) -> u64 {
-        let current = self.current();
-        match (&current.link, &route.link) {
-            (Ok(now), Ok(then)) if Arc::ptr_eq(now, then) => current.generation,
-            _ => route.generation,
-        }
-    }
-
-    fn current(&self) -> Arc<Route> {
-        self.route.borrow().clone()
-    }
-
-    /// The route after the generation that disappointed: looked up now, unless another push has done it meanwhile.
-    ///
-    /// The outcome counts for all, also when it is an error: a thousand failing pushes ask the manager once. It is not
-    /// asked where the MoM has said who owns the queue now.
-    async fn renew(&self, seen: u64, broken: bool, moved_to: Option<Address>) -> Arc<Route> {
-        let _permit = self
-            .look_up
-            .acquire()
-            .await
-            .expect("the semaphore is never closed");
-        let current = self.current();
-        if current.generation != seen {
-            return current;
-        }
-        let (link, address) = self.look_up(&current, broken, moved_to).await;
-        let route = Arc::new(Route {
-            generation: seen + 1,
-            link,
-            address,
-        });
-        if let Err(error) = &route.link {
-            tracing::debug!(queue = self.options.queue, %error, "the queue cannot be reached");
-        }
-        self.route.send_replace(route.clone());
-        route
-    }
-
-    async fn look_up(
-        &self,
-        current: &Route,
-        broken: bool,
-        moved_to: Option<Address>,
-    ) -> (Result<Arc<Link>, Error>, Option<Address>) {
-        let found = if let Some(address) = moved_to {
-            Ok(address)
-        } else {
-            let client = &self.options.client;
-            client.address_of_queue(&self.options.queue).await
-        };
-        let address = match (found, &current.address) {
-            (Ok(address), _) => address,
-            // The data path needs no manager: while none answers, the MoM known last is the best guess, and a MoM
-            // that has lost the queue refuses.
-            (Err(Error::ManagerUnreachable(_)), Some(address)) => address.clone(),
-            (Err(error), _) => return (Err(error), current.address.clone()),
-        };
-        if let Ok(link) = &current.link
-            && !broken
-            && link.address == address
-        {
-            return (Ok(link.clone()), Some(address));
-        }
-        self.connect(address).await
-    }
-
-    /// Connects to a MoM and makes the pusher known there. Follows the word of one that is not the owner any more.
-    async fn connect(&self, mut address: Address) -> (Result<Arc<Link>, Error>, Option<Address>) {
-        let timeout = self.options.client.connect_timeout();
-        let mut hops = 0;
-        loop {
-            let link = Link::connect(&address, self, timeout).await;
-            let error = match link {
-                Ok(link) => return (Ok(link), Some(address)),
-                Err(Failure::Moved(_, owner)) if hops < MOST_HOPS => {
-                    hops += 1;
-                    address = owner;
-                    continue;
-                }
-                Err(Failure::Final(error)) => error,
-                Err(Failure::Full(reason)) => Error::Overloaded(reason),
-                Err(
-                    Failure::Moved(reason, _)
-                    | Failure::Elsewhere(reason)
-                    | Failure::Unknown(reason),
-                ) => Error::Unavailable(reason),
-            };
-            return (Err(error), Some(address));
-        }
-    }
-}
-
-impl Link {
-    async fn connect(
-        address: &Address,
-        pusher: &Shared,
-        limit: Duration,
-    ) -> Result<Arc<Self>, Failure> {
-        let options = &pusher.options;
-        let mut connections = Vec::with_capacity(options.connections);
-        for _ in 0..options.connections {
-            connections.push(address.connect(limit).await.map_err(Failure::Elsewhere)?);
-        }
-        let (mut terms, mut reached) = (Vec::new(), 0);
-        for (identity, settled) in pusher.session.identities() {
-            let request = protos::OpenPusherRequest {
-                queue_label: options.queue.clone(),
-                pusher: Bytes::copy_from_slice(identity.as_bytes()),
-                settled,
-            };
-            let Ok(opened) = timeout(limit, connections[0].open_pusher(request)).await else {
-                let detail = format!("the MoM at {address} did not answer");
-                return Err(Failure::Elsewhere(Reason::new("mom_unreachable", detail)));
-            };
-            let opened = opened?.into_inner();
-            reached = opened.seq;
-            terms.push((identity, opened.term));
-        }
-        Ok(Arc::new(Self {
-            address: address.clone(),
-            connections,
-            terms,
-            reached: AtomicI64::new(reached),
-            turn: AtomicUsize::new(0),
-        }))
-    }
-
-    /// A handle of one of the connections, in turn.
-    fn next(&self) -> MoM {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.connections[turn % self.connections.len()].clone()
-    }
-}
-
-impl Failure {
-    /// What a failed look-up means for a push, which nothing was sent for.
-    fn of_look_up(error: &Error) -> Self {
-        match error {
-            Error::Unavailable(reason)
-            | Error::ManagerUnreachable(reason)
-            | Error::Overloaded(reason)
-            | Error::OutcomeUnknown(reason) => Self::Elsewhere(reason.clone()),
-            other => Self::Final(other.clone()),
-        }
-    }
-}
-
-/// The error of the whole push: one attempt whose outcome is not known makes that of the push unknown, whatever the
-/// later ones were told.
-fn conclude(last: Error, unknown: Option<Reason>) -> Error {
-    match unknown {
-        None => last,
-        Some(earlier) => Error::OutcomeUnknown(Reason::new(
-            earlier.code().to_owned(),
-            format!("{}; a later attempt: {}", earlier.detail(), last.detail()),
-        )),
-    }
-}
-
-fn receipt(answer: &protos::PushOkResponse) -> Result<Receipt, Failure> {
-    match Uuid::try_parse(&answer.id) {
-        Ok(id) => Ok(Receipt {
-            id,
-            seq: answer.seq,
-            duplicate: answer.duplicate,
-        }),
-        Err(error) => {
+        if count > 1 && joined.len() > MAX_PUSH_BYTES {
             let detail = format!(
-                "the message was accepted under {:?}, which is no UUID: {error}",
-                answer.id
+                "contents has {} bytes in the first {count} messages; legal is {MAX_PUSH_BYTES} bytes in all, unless \
+                 it is a single message",
+                joined.len()
             );
-            Err(Failure::Final(Error::Unexpected(Reason::new(
-                "unexpected_answer",
-                detail,
-            ))))
+            return Err(invalid(detail));
         }
     }
+    if ends.is_empty() {
+        let detail = format!("contents has 0 messages; legal is 1 to {MAX_PUSH_MESSAGES}");
+        return Err(invalid(detail));
+    }
+    Ok((joined.into(), ends.into()))
 }

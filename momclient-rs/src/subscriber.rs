@@ -1,43 +1,35 @@
 //! [`Subscriber`]: the messages of one channel, across failures and moves.
 //!
-//! Messages come from the MoM that hosts the channel's queue, on one gRPC stream over a connection of its own. When
-//! the stream ends for whatever reason, the channel is looked up again at the manager and the next stream starts after
-//! the last sequence that was handed out.
+//! Messages come from the MoM that hosts the channel's queue, in batches, on one gRPC stream over a connection of its
+//! own. A batch stays as it came until its messages are handed out. The MoM sends no more than there is room for, and is
+//! told of new room as messages are handed out ([`Credits`]). When the stream ends for whatever reason, the channel is
+//! looked up again at the manager and the next stream starts after the last sequence that was handed out.
 
 use std::fmt;
 use std::future::{IntoFuture, poll_fn};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::Stream;
+use protos::{BatchSubscription, MessageBatch, SubscriptionRequest};
 use tokio::time::{Instant, timeout};
 use tonic::Streaming;
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
+use crate::batch::{Batch, Message};
 use crate::client::MoMClient;
 use crate::error::{Error, Failure, Reason};
 use crate::link::Address;
+use crate::manager::invalid_setting;
 
-/// A message as it was committed.
-///
-/// `content` is a view into the buffer that it was received in, which may hold its neighbours too: whoever keeps a
-/// small message for long keeps that whole buffer, some tens of kilobytes. `Bytes::copy_from_slice(&message.content)`
-/// lets go of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Message {
-    /// Unique for ever.
-    pub id: Uuid,
-    /// Place in the queue. Give the last one that was dealt with to [`MoMClient::subscribe_after`] to go on there.
-    pub seq: i64,
-    /// The topic that the message was pushed with.
-    pub topic: Option<String>,
-    /// What was pushed.
-    pub content: Bytes,
-}
+/// What a MoM may send before it is taken: messages, and bytes of their contents.
+const BUFFER: Volume = Volume {
+    messages: 65_536,
+    bytes: 8 << 20,
+};
 
 /// The messages of a channel in the order of their sequence, each once: a [`Stream`], and [`Subscriber::next`].
 ///
@@ -45,11 +37,13 @@ pub struct Message {
 /// takes. It ends after an error, of which there are few: [`Error::ChannelNotFound`] when the manager too says that
 /// the channel is gone, and what no further attempt would mend.
 ///
-/// Messages are received no faster than they are taken: a slow subscriber holds up nobody, and holds a few megabytes
-/// at most. A MoM that is frozen or cut off, not dead, is noticed after 10 s without a sign of life.
+/// Messages are received no faster than they are taken: a slow subscriber holds up nobody, and holds no more than its
+/// [buffer](SubscriberBuilder::buffer). A MoM that is frozen or cut off, not dead, is noticed after 10 s without a sign of life.
 pub struct Subscriber {
     source: Source,
     state: State,
+    /// What has been received and is not handed out. The stream is asked when it is empty.
+    batch: Batch,
     last: i64,
     backoff: Backoff,
 }
@@ -62,6 +56,14 @@ pub struct SubscriberBuilder {
     channel: Uuid,
     after: i64,
     deadline: Duration,
+    buffer: Volume,
+}
+
+/// Messages, and bytes of their contents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Volume {
+    messages: u32,
+    bytes: u64,
 }
 
 /// What opening a stream needs.
@@ -73,18 +75,47 @@ struct Source {
     address: Option<Address>,
     /// Where the channel is now, as the MoM said that had it before.
     moved_to: Option<Address>,
+    buffer: Volume,
 }
 
 struct Opened {
-    stream: Box<Streaming<protos::Message>>,
+    live: Box<Live>,
     address: Address,
     backoff: Backoff,
 }
 
 enum State {
     Opening(Pin<Box<dyn Future<Output = Result<Opened, Error>> + Send>>),
-    Live(Box<Streaming<protos::Message>>),
+    Live(Box<Live>),
     Ended,
+}
+
+/// A stream that is open.
+struct Live {
+    batches: Streaming<MessageBatch>,
+    credits: Arc<Credits>,
+}
+
+/// The room for messages, on the way to the MoM. What it is not told yet waits here and is told as one.
+#[derive(Debug)]
+struct Credits {
+    /// All there is.
+    buffer: Volume,
+    inner: Mutex<Unspoken>,
+}
+
+#[derive(Debug, Default)]
+struct Unspoken {
+    /// Room that has become free.
+    freed: Volume,
+    /// The stream of requests, if it waits for half of the buffer.
+    requests: Option<Waker>,
+}
+
+/// The requests of a stream: what to subscribe to, then room as it becomes free.
+struct Requests {
+    opening: Option<BatchSubscription>,
+    credits: Arc<Credits>,
 }
 
 impl SubscriberBuilder {
@@ -95,7 +126,16 @@ impl SubscriberBuilder {
             channel,
             after,
             deadline,
+            buffer: BUFFER,
         }
+    }
+
+    /// How many messages, and how many bytes of contents, may be received before they are taken; the bytes may be
+    /// exceeded by one message. Half of it is asked for again when it is taken, so a slow subscriber holds this much, and
+    /// a fast one that holds less waits for the network. Default: 65,536 messages and 8 MiB.
+    pub fn buffer(mut self, messages: u32, bytes: u64) -> Self {
+        self.buffer = Volume { messages, bytes };
+        self
     }
 
     /// How long it may take until the first stream is open. Later ones take as long as they need. Default: the
@@ -116,11 +156,18 @@ impl SubscriberBuilder {
                 detail,
             )));
         }
+        let Volume { messages, bytes } = self.buffer;
+        if messages == 0 || bytes == 0 {
+            return Err(invalid_setting(format!(
+                "buffer is {messages} messages and {bytes} bytes; legal is 1 and more of each"
+            )));
+        }
         let source = Source {
             client: self.client,
             channel: self.channel,
             address: None,
             moved_to: None,
+            buffer: self.buffer,
         };
         let deadline = Instant::now() + self.deadline;
         let opened = source
@@ -132,7 +179,8 @@ impl SubscriberBuilder {
                 address: Some(opened.address),
                 ..source
             },
-            state: State::Live(opened.stream),
+            state: State::Live(opened.live),
+            batch: Batch::default(),
             last: self.after,
             backoff: opened.backoff,
         })
@@ -154,6 +202,19 @@ impl Subscriber {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
+    /// All further messages that have been received, at least one; `None` once it has ended. Dropping the future loses
+    /// nothing, and it may be mixed with [`next`](Self::next).
+    pub async fn next_batch(&mut self) -> Option<Result<Batch, Error>> {
+        match poll_fn(|cx| self.poll_batch(cx)).await? {
+            Ok(()) => {}
+            Err(error) => return Some(Err(error)),
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.last = batch.last_seq();
+        self.free(&batch);
+        Some(Ok(batch))
+    }
+
     /// The id of the channel.
     pub fn channel(&self) -> Uuid {
         self.source.channel
@@ -173,9 +234,60 @@ impl Subscriber {
         self.state = State::Opening(Box::pin(source.open(self.last, backoff, None)));
     }
 
-    fn end(&mut self, error: Error) -> Poll<Option<Result<Message, Error>>> {
+    fn end(&mut self, error: Error) -> Poll<Option<Result<(), Error>>> {
         self.state = State::Ended;
         Poll::Ready(Some(Err(error)))
+    }
+
+    /// Tells the MoM that there is room for as much as this batch once had. It is handed out to its end.
+    fn free(&mut self, batch: &Batch) {
+        if let State::Live(live) = &self.state {
+            let (messages, bytes) = batch.received();
+            live.credits.free(Volume { messages, bytes });
+        }
+    }
+
+    /// Waits until there is a batch with something in it.
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<(), Error>>> {
+        while self.batch.is_empty() {
+            match &mut self.state {
+                State::Live(live) => match ready!(Pin::new(&mut live.batches).poll_next(cx)) {
+                    Some(Ok(received)) => {
+                        let mut batch = match Batch::new(received) {
+                            Ok(batch) => batch,
+                            Err(error) => return self.end(error),
+                        };
+                        // What a MoM sends again after a move has been handed out before.
+                        batch.skip_to(self.last);
+                        if batch.is_empty() {
+                            self.free(&batch);
+                            continue;
+                        }
+                        self.backoff.reset();
+                        self.batch = batch;
+                    }
+                    Some(Err(status)) => {
+                        match Failure::from(status) {
+                            Failure::Final(error) => return self.end(error),
+                            Failure::Moved(_, owner) => self.source.moved_to = Some(owner),
+                            _ => {}
+                        }
+                        self.reopen();
+                    }
+                    None => self.reopen(),
+                },
+                State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
+                    Ok(opened) => {
+                        self.source.address = Some(opened.address);
+                        self.backoff = opened.backoff;
+                        self.state = State::Live(opened.live);
+                    }
+                    Err(error) => return self.end(error),
+                },
+                State::Ended => return Poll::Ready(None),
+            }
+        }
+        Poll::Ready(Some(Ok(())))
     }
 }
 
@@ -183,43 +295,18 @@ impl Stream for Subscriber {
     type Item = Result<Message, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        loop {
-            match &mut this.state {
-                State::Live(stream) => match ready!(Pin::new(stream).poll_next(cx)) {
-                    Some(Ok(received)) => {
-                        // What a MoM sends again after a move has been handed out before.
-                        if received.seq <= this.last && received.seq > 0 {
-                            continue;
-                        }
-                        this.last = received.seq;
-                        this.backoff.reset();
-                        return match message(received) {
-                            Ok(message) => Poll::Ready(Some(Ok(message))),
-                            Err(error) => this.end(error),
-                        };
-                    }
-                    Some(Err(status)) => {
-                        match Failure::from(status) {
-                            Failure::Final(error) => return this.end(error),
-                            Failure::Moved(_, owner) => this.source.moved_to = Some(owner),
-                            _ => {}
-                        }
-                        this.reopen();
-                    }
-                    None => this.reopen(),
-                },
-                State::Opening(opening) => match ready!(opening.as_mut().poll(cx)) {
-                    Ok(opened) => {
-                        this.source.address = Some(opened.address);
-                        this.backoff = opened.backoff;
-                        this.state = State::Live(opened.stream);
-                    }
-                    Err(error) => return this.end(error),
-                },
-                State::Ended => return Poll::Ready(None),
-            }
+        match ready!(self.poll_batch(cx)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            None => return Poll::Ready(None),
         }
+        let message = self.batch.take().expect("it has something in it");
+        self.last = message.seq;
+        if self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            self.free(&batch);
+        }
+        Poll::Ready(Some(Ok(message)))
     }
 }
 
@@ -272,9 +359,9 @@ impl Source {
             };
             last_address = Some(address.clone());
             match self.stream(&address, after).await {
-                Ok(stream) => {
+                Ok(live) => {
                     return Ok(Opened {
-                        stream: Box::new(stream),
+                        live: Box::new(live),
                         address,
                         backoff,
                     });
@@ -293,48 +380,87 @@ impl Source {
         }
     }
 
-    async fn stream(
-        &self,
-        address: &Address,
-        after: i64,
-    ) -> Result<Streaming<protos::Message>, Failure> {
+    async fn stream(&self, address: &Address, after: i64) -> Result<Live, Failure> {
         let limit = self.client.connect_timeout();
         let mut mom = address.connect(limit).await.map_err(Failure::Elsewhere)?;
-        let request = protos::SubscriptionRequest {
-            channel_id: self.channel.to_string(),
-            after_seq: Some(after),
+        let credits = Arc::new(Credits::new(self.buffer));
+        let requests = Requests {
+            opening: Some(BatchSubscription {
+                subscribe: Some(SubscriptionRequest {
+                    channel_id: self.channel.to_string(),
+                    after_seq: Some(after),
+                }),
+                messages: self.buffer.messages,
+                bytes: self.buffer.bytes,
+            }),
+            credits: credits.clone(),
         };
-        let Ok(answer) = timeout(self.client.deadline(), mom.subscribe_to_channel(request)).await
-        else {
+        let call = mom.subscribe_to_batches(requests);
+        let Ok(answer) = timeout(self.client.deadline(), call).await else {
             let detail = format!("the MoM at {address} did not answer a subscription");
             return Err(Failure::Elsewhere(Reason::new("mom_unreachable", detail)));
         };
-        Ok(answer?.into_inner())
+        Ok(Live {
+            batches: answer?.into_inner(),
+            credits,
+        })
     }
 }
 
-fn message(received: protos::Message) -> Result<Message, Error> {
-    let protos::Message {
-        id,
-        content,
-        topic,
-        seq,
-    } = received;
-    match Uuid::try_parse(&id) {
-        Ok(id) if seq > 0 => {
-            let topic = (topic != protos::NO_TOPIC && !topic.is_empty()).then_some(topic);
-            Ok(Message {
-                id,
-                seq,
-                topic,
-                content,
-            })
+impl Credits {
+    fn new(buffer: Volume) -> Self {
+        Self {
+            buffer,
+            inner: Mutex::default(),
         }
-        _ => {
-            let detail = format!(
-                "a message came with id {id:?} and sequence {seq}; expected a UUID and 1 or more"
-            );
-            Err(Error::Unexpected(Reason::new("unexpected_answer", detail)))
+    }
+
+    /// There is room again that a batch took.
+    fn free(&self, batch: Volume) {
+        let mut inner = self.lock();
+        inner.freed.messages = inner.freed.messages.saturating_add(batch.messages);
+        inner.freed.bytes = inner.freed.bytes.saturating_add(batch.bytes);
+        let requests = if self.is_worth_telling(inner.freed) {
+            inner.requests.take()
+        } else {
+            None
+        };
+        drop(inner);
+        if let Some(requests) = requests {
+            requests.wake();
         }
+    }
+
+    fn is_worth_telling(&self, freed: Volume) -> bool {
+        let Volume { messages, bytes } = self.buffer;
+        freed.messages >= messages.div_ceil(2) || freed.bytes >= bytes.div_ceil(2)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Unspoken> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Stream for Requests {
+    type Item = BatchSubscription;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<BatchSubscription>> {
+        if let Some(opening) = self.opening.take() {
+            return Poll::Ready(Some(opening));
+        }
+        let mut inner = self.credits.lock();
+        if self.credits.is_worth_telling(inner.freed) {
+            let Volume { messages, bytes } = std::mem::take(&mut inner.freed);
+            return Poll::Ready(Some(BatchSubscription {
+                subscribe: None,
+                messages,
+                bytes,
+            }));
+        }
+        inner.requests = Some(cx.waker().clone());
+        Poll::Pending
     }
 }

@@ -97,7 +97,7 @@ fn a_run_is_decided_about_as_far_as_its_messages_have_the_same_fate() {
     let (mut dedup, now) = (dedup(1), Instant::now());
     let pusher = Uuid::from_u128(1 << 64);
     let term = dedup.open(pusher, 1, now).unwrap();
-    let mut admit = |dedup: &mut Dedup, number, count| {
+    let admit = |dedup: &mut Dedup, number, count| {
         let attempt = Attempt {
             pusher,
             number,

@@ -1,0 +1,285 @@
+//! [`Batch`]: messages as they were received, many in one buffer, which are looked at where they are.
+//!
+//! A `MessageBatch` comes from the stream and is checked once; after that, finding a message is reading where its
+//! content ends.
+
+use std::iter::FusedIterator;
+use std::slice;
+
+use bytes::Bytes;
+use protos::{MessageBatch, Run, ends};
+use uuid::Uuid;
+
+use crate::error::{Error, Reason};
+
+/// A message as it was committed.
+///
+/// `content` is a view into the buffer that it was received in, which may hold its neighbours too: whoever keeps a
+/// small message for long keeps that whole buffer, up to a few megabytes. `Bytes::copy_from_slice(&message.content)`
+/// lets go of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// Unique for ever.
+    pub id: Uuid,
+    /// Place in the queue. Give the last one that was dealt with to
+    /// [`MoMClient::subscribe_after`](crate::MoMClient::subscribe_after) to go on there.
+    pub seq: i64,
+    /// The topic that the message was pushed with.
+    pub topic: Option<String>,
+    /// What was pushed.
+    pub content: Bytes,
+}
+
+/// A message of a [`Batch`], in place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MessageRef<'a> {
+    /// Unique for ever.
+    pub id: Uuid,
+    /// Place in the queue.
+    pub seq: i64,
+    /// The topic that the message was pushed with.
+    pub topic: Option<&'a str>,
+    /// What was pushed.
+    pub content: &'a [u8],
+}
+
+/// Messages in the order of their sequence, at least one: what [`Subscriber::next_batch`](crate::Subscriber::next_batch)
+/// gives. There may be gaps in the sequences, as the topic of the channel has it.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    received: MessageBatch,
+    /// The place of the first message that is left.
+    place: Place,
+    /// How many are left.
+    len: usize,
+    last_seq: i64,
+}
+
+/// The messages of a [`Batch`].
+#[derive(Clone, Debug)]
+pub struct Messages<'a> {
+    runs: slice::Iter<'a, Run>,
+    /// Those of the present run that are left.
+    of_run: u32,
+    topic: Option<&'a str>,
+    /// Of the next message, as is the sequence.
+    id: u128,
+    seq: i64,
+    ends: &'a [[u8; ends::SIZE]],
+    contents: &'a [u8],
+    /// Where the next content starts.
+    start: usize,
+}
+
+/// Of a message in its batch.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    run: usize,
+    /// How many messages of the run are before it.
+    of_run: u32,
+    /// How many of the batch.
+    index: usize,
+    seq: i64,
+}
+
+impl Batch {
+    /// Checks what was received, so that nothing can be amiss later.
+    pub(crate) fn new(received: MessageBatch) -> Result<Self, Error> {
+        let wrong = |detail: String| {
+            let detail = format!("a batch of messages cannot be understood: {detail}");
+            Err(Error::Unexpected(Reason::new("unexpected_answer", detail)))
+        };
+        let count = ends::count(&received.ends);
+        if !ends::fit(&received.ends, received.contents.len()) {
+            return wrong(format!(
+                "{} bytes of ends do not divide {} bytes of contents",
+                received.ends.len(),
+                received.contents.len()
+            ));
+        }
+        let mut counted = 0_u64;
+        // The sequence of the message that comes next.
+        let mut seq = Some(received.first_seq);
+        for run in &received.runs {
+            if run.count == 0 || run.id.len() != 16 {
+                return wrong(format!(
+                    "a run has {} messages and an id of {} bytes",
+                    run.count,
+                    run.id.len()
+                ));
+            }
+            counted += u64::from(run.count);
+            seq = seq.and_then(|seq| seq.checked_add(i64::from(run.gap) + i64::from(run.count)));
+        }
+        let (true, Some(next_seq)) = (received.first_seq > 0 || count == 0, seq) else {
+            return wrong(format!("it begins with sequence {}", received.first_seq));
+        };
+        if counted != count as u64 {
+            return wrong(format!("{counted} messages have {count} ends"));
+        }
+        let first_gap = received.runs.first().map_or(0, |run| run.gap);
+        let place = Place {
+            seq: received.first_seq + i64::from(first_gap),
+            ..Place::default()
+        };
+        Ok(Self {
+            received,
+            place,
+            len: count,
+            last_seq: next_seq - 1,
+        })
+    }
+
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none, which never is what a subscriber gives.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The sequence of the first message.
+    pub fn first_seq(&self) -> i64 {
+        self.place.seq
+    }
+
+    /// The sequence of the last message. Give it to [`MoMClient::subscribe_after`](crate::MoMClient::subscribe_after) to
+    /// go on behind the batch.
+    pub fn last_seq(&self) -> i64 {
+        self.last_seq
+    }
+
+    /// The messages, without allocating anything for them.
+    pub fn iter(&self) -> Messages<'_> {
+        let Place {
+            run,
+            of_run,
+            index,
+            seq,
+        } = self.place;
+        let (ends, _) = self.received.ends.as_chunks();
+        let mut messages = Messages {
+            runs: self.received.runs.get(run..).unwrap_or_default().iter(),
+            of_run: 0,
+            topic: None,
+            id: 0,
+            seq,
+            ends: ends.get(index..).unwrap_or_default(),
+            contents: &self.received.contents,
+            start: index
+                .checked_sub(1)
+                .map_or(0, |before| ends::end(&self.received.ends, before)),
+        };
+        if let Some(run) = messages.runs.next() {
+            messages.enter(run, of_run);
+        }
+        messages
+    }
+
+    /// The first message, which is left out from then on.
+    pub(crate) fn take(&mut self) -> Option<Message> {
+        let MessageRef { id, seq, topic, .. } = self.iter().next()?;
+        let message = Message {
+            id,
+            seq,
+            topic: topic.map(str::to_owned),
+            content: self
+                .received
+                .contents
+                .slice(ends::range(&self.received.ends, self.place.index)),
+        };
+        self.skip();
+        Some(message)
+    }
+
+    /// Leaves out what comes up to and with this sequence.
+    pub(crate) fn skip_to(&mut self, seq: i64) {
+        while self.len > 0 && self.place.seq <= seq {
+            self.skip();
+        }
+    }
+
+    /// How many messages, and bytes of contents, it was when it was received.
+    pub(crate) fn received(&self) -> (u32, u64) {
+        let count = ends::count(&self.received.ends);
+        (count as u32, self.received.contents.len() as u64)
+    }
+
+    /// Leaves out the first message, if there is one.
+    fn skip(&mut self) {
+        let Place {
+            run,
+            of_run,
+            index,
+            seq,
+        } = &mut self.place;
+        self.len -= 1;
+        *index += 1;
+        *of_run += 1;
+        *seq += 1;
+        if *of_run == self.received.runs[*run].count {
+            *of_run = 0;
+            *run += 1;
+            *seq += self.received.runs.get(*run).map_or(0, |run| run.gap.into());
+        }
+    }
+}
+
+impl<'a> IntoIterator for &'a Batch {
+    type Item = MessageRef<'a>;
+    type IntoIter = Messages<'a>;
+
+    fn into_iter(self) -> Messages<'a> {
+        self.iter()
+    }
+}
+
+impl<'a> Messages<'a> {
+    /// Goes on with a run, of which so many messages were before.
+    fn enter(&mut self, run: &'a Run, before: u32) {
+        let first: [u8; 16] = run.id[..].try_into().expect("ids have been checked");
+        self.id = u128::from_be_bytes(first).wrapping_add(before.into());
+        self.of_run = run.count - before;
+        let topic = run.topic.as_str();
+        self.topic = (!topic.is_empty() && topic != protos::NO_TOPIC).then_some(topic);
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = MessageRef<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<MessageRef<'a>> {
+        let (end, ends) = self.ends.split_first()?;
+        if self.of_run == 0 {
+            let run = self.runs.next()?;
+            self.seq += i64::from(run.gap);
+            self.enter(run, 0);
+        }
+        let end = u32::from_le_bytes(*end) as usize;
+        let message = MessageRef {
+            id: Uuid::from_u128(self.id),
+            seq: self.seq,
+            topic: self.topic,
+            content: &self.contents[self.start..end],
+        };
+        self.ends = ends;
+        self.start = end;
+        self.of_run -= 1;
+        self.id = self.id.wrapping_add(1);
+        self.seq += 1;
+        Some(message)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.ends.len(), Some(self.ends.len()))
+    }
+}
+
+impl ExactSizeIterator for Messages<'_> {}
+
+impl FusedIterator for Messages<'_> {}
