@@ -13,7 +13,8 @@ import pytest
 
 import momclient
 from momclient import MoMError, aio
-from tests.waiting import async_take
+from tests.cluster import Cluster
+from tests.waiting import async_take, async_until
 
 pytestmark = pytest.mark.anyio
 
@@ -89,6 +90,19 @@ async def test_a_push_that_is_cancelled_makes_one_message_at_the_most_and_holds_
         texts += await texts_up_to(subscriber, "last")
     assert len(set(texts)) == len(texts)
     assert {"0", *map(str, range(2, 21, 2)), "last"} <= set(texts)
+
+
+async def test_a_pusher_is_closed_at_once_when_nobody_waits_for_its_pushes(faulty: Cluster, queue: str) -> None:
+    async with aio.MoMClient(faulty.manager) as client, client.pusher(queue, attempt_timeout=3600) as pusher:
+        await pusher.push("before")
+        faulty.freeze(faulty.hosting(await client.get_queue(queue)))
+        pushing = asyncio.ensure_future(pusher.push("unknown", timeout=3600))
+        await async_until("the push is on its way", lambda: pusher._pushes.silent_since() is not None)
+        closing = asyncio.ensure_future(pusher.close())
+        await asyncio.sleep(0)
+        assert not closing.done(), "the push may still be answered"
+        pushing.cancel()
+        await closing
 
 
 async def texts_up_to(subscriber: aio.Subscriber, last: str) -> list[str]:

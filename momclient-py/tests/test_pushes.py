@@ -364,10 +364,12 @@ def test_numbers_are_settled_up_to_the_oldest_that_is_wanted() -> None:
     line.commit(2, seq=1)
     line.add(b"x")
     assert line.take().settled == 1
+    line.commit(5, seq=2)
     line.pushes.drop(pushes[0])
     line.add(b"x")
     assert line.take().settled == 3
-    line.commit(3, 4, seq=2)
+    line.commit(3, 2, seq=3)
+    line.commit(6, seq=5)
     line.add(b"x")
     assert line.take().settled == 7
 

@@ -47,9 +47,8 @@ GRPC_OPTIONS: list[tuple[str, Any]] = [
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 
-# Statuses that gRPC itself makes up when a connection breaks or a deadline passes. Without a code of the MoM's they do
-# not tell whether the message was committed.
-_UNKNOWN = {
+# Statuses that gRPC itself makes up when a connection breaks. Without a code of the MoM's they say nothing else.
+_BROKEN = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
@@ -67,10 +66,6 @@ PUSHER_NOT_OPEN = "pusher_not_open"
 """The code by which a MoM says that it does not know the pusher (any more)."""
 
 _ID_CONFLICT = "id_conflict"
-
-# How gRPC words that a call never left, because there was no connection to send it on. Should the words change, such
-# a failure counts as unknown, which is the careful side.
-_NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed")
 
 
 class Moved(errors.Unavailable):
@@ -196,9 +191,7 @@ def push_error(error: grpc.RpcError) -> errors.MoMError:
     status, detail, code, owner = _parts(error)
     if owner is not None:
         return Moved(detail, code=code, owner=owner)
-    if code is None and detail.startswith(_NEVER_SENT):
-        return errors.Unavailable(f"the MoM could not be reached: {detail}")
-    if status is grpc.StatusCode.UNAVAILABLE or (code is None and status in _UNKNOWN):
+    if status is grpc.StatusCode.UNAVAILABLE or (code is None and status in _BROKEN):
         return errors.Unavailable(detail if code else f"the connection broke ({status.name}): {detail}", code=code)
     return _elsewhere(_refusal(status, detail, code, errors.QueueNotFound))
 
@@ -223,7 +216,7 @@ def subscribe_error(error: grpc.RpcError) -> errors.MoMError:
     status, detail, code, owner = _parts(error)
     if owner is not None:
         return Moved(detail, code=code, owner=owner)
-    if status in _UNKNOWN:
+    if status in _BROKEN:
         return errors.Unavailable(f"the subscription broke ({status.name}): {detail}", code=code)
     return _refusal(status, detail, code, errors.ChannelNotFound)
 

@@ -152,8 +152,7 @@ class Pusher:
         with self._lock:
             self._pushes.fail(_closed())
             driver, stream = self._driver, self._stream
-            if stream is not None and not self._pushes.is_wanted:
-                stream.end()
+            self._leave()
         self._work.set()
         if driver is not None:
             await driver.end(is_ending=stream is not None)
@@ -177,6 +176,7 @@ class Pusher:
         except BaseException:
             with self._lock:
                 self._pushes.drop(push)
+                self._leave()
             raise
         if push.error is not None:
             # Others may end with the same one.
@@ -190,6 +190,7 @@ class Pusher:
         with self._lock:
             if now >= push.deadline:
                 self._pushes.give_up(push)
+                self._leave()
             silent_since = self._pushes.silent_since()
             until = push.deadline
             if self._stream is not None and silent_since is not None:
@@ -198,6 +199,11 @@ class Pusher:
                 else:
                     until = min(until, silent_since + self._attempt_timeout)
             return max(0.0, min(until - now, self._attempt_timeout))
+
+    def _leave(self) -> None:
+        """End the stream if the pusher is closed and nobody waits for an answer any more. The caller has the lock."""
+        if self._stream is not None and self._closed.is_set() and not self._pushes.is_wanted:
+            self._stream.end()
 
     async def _drive(self) -> None:
         """Serve pushes, as long as the pusher is not closed or some are under way."""
