@@ -37,6 +37,11 @@ bench: deps ## Speed on this machine: pushes, fan-out, catch-up, failover, overl
 	  "overload --secs 10" slow; do \
 	  echo; echo "== rmom-bench $$run"; target/release/rmom-bench $$run || exit 1; done
 
+compare: deps-peers ## Speed beside Redis Streams, NATS JetStream, RabbitMQ, pgmq and bare PostgreSQL; an hour and a half
+	cargo build --release --package rmom --package rmom-manager
+	cargo build --release --package rmom-bench --features peers
+	target/release/rmom-bench compare --svg docs/compare.svg --markdown docs/compare.md
+
 # How long faults are caused, and what they and the load are made of: random, and printed, if left out.
 CHAOS_SECS ?= 120
 CHAOS_SEED ?=
@@ -71,10 +76,13 @@ deps:
 deps-browser:
 	@./first-time-install.sh --with-browser
 
+deps-peers:
+	@./first-time-install.sh --with-peers
+
 deps-clocks:
 	@./first-time-install.sh --with-clocks
 
 venv:
 	@$(MAKE) --no-print-directory -C momclient-py set-py-venv-with-deps
 
-.PHONY: help demo test lint bench chaos chaos-mutants chaos-binaries fmt queries clean deps deps-browser deps-clocks venv
+.PHONY: help demo test lint bench compare chaos chaos-mutants chaos-binaries fmt queries clean deps deps-browser deps-clocks deps-peers venv

@@ -8,11 +8,12 @@ set -euo pipefail
 
 usage() {
     cat <<'USAGE'
-Usage: ./first-time-install.sh [--check] [--with-browser] [--with-clocks]
+Usage: ./first-time-install.sh [--check] [--with-browser] [--with-clocks] [--with-peers]
 
   --check          only report what is missing; exits with 1 if anything is
   --with-browser   also Chromium, for the tests of the example pages
   --with-clocks    also libfaketime, for the clocks that jump in "make chaos"
+  --with-peers     also the servers of other systems, for "make compare"
 
 Exit status: 0 nothing is missing (any more), 1 something is, 2 wrong usage.
 USAGE
@@ -23,16 +24,19 @@ minimum_postgresql=12
 minimum_python=3.10
 # The workspace's manifest is the one place that states the oldest usable Rust.
 minimum_cargo=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' "$root_dir/Cargo.toml")
+service_policy=/usr/sbin/policy-rc.d
 cluster_conf=/etc/postgresql-common/createcluster.d/rusty-mom.conf
 
 check_only=false
 with_browser=false
 with_clocks=false
+with_peers=false
 for argument in "$@"; do
     case $argument in
         --check) check_only=true ;;
         --with-browser) with_browser=true ;;
         --with-clocks) with_clocks=true ;;
+        --with-peers) with_peers=true ;;
         -h | --help) usage; exit 0 ;;
         *) printf 'first-time-install.sh: unknown argument "%s".\n\n' "$argument" >&2; usage >&2; exit 2 ;;
     esac
@@ -73,6 +77,9 @@ has_libfaketime() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/nu
 
 has_browser() { has chromium || has chromium-browser || has google-chrome; }
 
+# Servers are not in everybody's PATH.
+has_in_sbin() { has "$1" || [[ -x /usr/sbin/$1 ]]; }
+
 is_installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) == installed ]]; }
 
 find_missing() {
@@ -90,6 +97,11 @@ find_missing() {
     { has setpriv && has runuser; } || need util-linux "setpriv and runuser, with which root starts PostgreSQL as another user"
     if $with_clocks && ! has_libfaketime; then
         need libfaketime "the clock of a process that can be made to jump"
+    fi
+    if $with_peers; then
+        has_in_sbin redis-server || need redis-server "Redis, which is compared with"
+        has_in_sbin nats-server || need nats-server "NATS, which is compared with"
+        has_in_sbin rabbitmq-server || need rabbitmq-server "RabbitMQ, which is compared with"
     fi
     if $with_browser && ! has_browser; then
         need chromium "the browser in which the example pages are tested"
@@ -163,6 +175,16 @@ keep_postgresql_from_starting() {
     printf 'create_main_cluster = false\n' | "${as_root[@]}" tee "$cluster_conf" >/dev/null
 }
 
+# These packages start their servers, which would be in the way of nobody but the measurements. Whoever has a policy of
+# their own keeps it.
+keep_peers_from_starting() {
+    if [[ -e $service_policy ]]; then return 0; fi
+    say "No server is started: for the time of the installation, $service_policy says so."
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$service_policy" >/dev/null
+    "${as_root[@]}" chmod 755 "$service_policy"
+    trap '"${as_root[@]}" rm -f "$service_policy"' EXIT
+}
+
 install_packages() {
     local index name
     "${as_root[@]}" apt-get update -q
@@ -178,8 +200,17 @@ install_packages() {
         fi
     done
     if [[ " ${packages[*]} " == *" postgresql "* ]]; then keep_postgresql_from_starting; fi
+    if [[ " ${packages[*]} " == *" redis-server "* || " ${packages[*]} " == *" rabbitmq-server "* ]]; then
+        keep_peers_from_starting
+    fi
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "${packages[@]}"
+    # Nor at the next boot.
+    for name in "${packages[@]}"; do
+        if has systemctl && [[ $name == @(redis|nats|rabbitmq)-server ]]; then
+            "${as_root[@]}" systemctl disable --quiet "$name" 2>/dev/null || true
+        fi
+    done
 }
 
 find_missing

@@ -5,22 +5,30 @@
 //! beside it.
 
 mod catch_up;
+mod compare;
+mod cpu;
 mod failover;
+mod flow;
 mod kill;
 mod load;
 mod lone;
 mod memory;
 mod options;
 mod overload;
+mod peers;
+mod plot;
 mod progress;
 mod receive;
 mod report;
+mod retention;
+mod scale;
 mod slow;
+mod svg;
 mod system;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use tokio::runtime::{Builder, Runtime};
 
@@ -31,14 +39,8 @@ use crate::system::System;
 fn main() -> ExitCode {
     let options = Options::parse();
     match runtime(&options.command).and_then(|runtime| runtime.block_on(run(&options))) {
-        Ok(report) => {
-            report.print(options.json);
-            if report.is_sound() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            }
-        }
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("rmom-bench: {error:#}");
             ExitCode::from(2)
@@ -49,21 +51,43 @@ fn main() -> ExitCode {
 /// A client that does one thing at a time has no use for threads that wake each other.
 fn runtime(command: &Command) -> Result<Runtime> {
     let mut builder = match command {
-        Command::Lone(_) => Builder::new_current_thread(),
+        Command::Lone(_) | Command::Compare(_) | Command::Scale(_) | Command::Retention(_) => {
+            Builder::new_current_thread()
+        }
         _ => Builder::new_multi_thread(),
     };
     builder.enable_all().build().context("cannot start threads")
 }
 
-/// Runs one subcommand, and takes away what it made, however it ends.
-async fn run(options: &Options) -> Result<Report> {
+/// Runs one subcommand and prints what it found. False: something is not as it should be.
+async fn run(options: &Options) -> Result<bool> {
+    let json = options.json;
+    match &options.command {
+        Command::Compare(shape) => or_interrupted(compare::compare(shape, json)).await,
+        Command::Scale(shape) => or_interrupted(scale::scale(shape, json)).await,
+        Command::Retention(shape) => or_interrupted(retention::retention(shape, json)).await,
+        _ => {
+            let report = Box::pin(report(options)).await?;
+            report.print(json);
+            Ok(report.is_sound())
+        }
+    }
+}
+
+/// Runs a subcommand that reports, and takes away what it made, however it ends.
+async fn report(options: &Options) -> Result<Report> {
     let system = System::open(options).await?;
-    let outcome = tokio::select! {
-        outcome = measure(&system, options) => outcome,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
-    };
+    let outcome = or_interrupted(measure(&system, options)).await;
     system.close().await;
     outcome
+}
+
+/// Whatever is dropped half way ends its servers in good order.
+async fn or_interrupted<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+    }
 }
 
 async fn measure(system: &System, options: &Options) -> Result<Report> {
@@ -76,5 +100,8 @@ async fn measure(system: &System, options: &Options) -> Result<Report> {
         Command::Failover(shape) => failover::failover(system, shape, options).await,
         Command::Overload(shape) => overload::overload(system, shape, options).await,
         Command::Slow(shape) => slow::slow(system, shape, options).await,
+        Command::Compare(_) | Command::Scale(_) | Command::Retention(_) => {
+            unreachable!("these print tables of their own")
+        }
     }
 }

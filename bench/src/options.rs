@@ -1,8 +1,11 @@
 //! The command line.
 
 use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::scale::Growth;
 
 /// Measures a rusty-mom system at the client library.
 #[derive(Parser)]
@@ -43,6 +46,15 @@ pub(crate) enum Command {
     /// Measures whether a subscriber that does not read and one that reads slowly are felt by anybody else. Always on a
     /// private cluster.
     Slow(SlowShape),
+    /// Compares with other systems on this machine, and with PostgreSQL alone. Always on a private cluster, beside
+    /// private servers of the others.
+    Compare(CompareShape),
+    /// Shows what rusty-mom does and costs as queues, idle subscriptions, messages and subscribers grow. Always on
+    /// private clusters.
+    Scale(ScaleShape),
+    /// Pushes for longer than messages are retained, and shows speed and size of the table over time. Always on private
+    /// clusters.
+    Retention(RetentionShape),
 }
 
 impl Command {
@@ -59,7 +71,13 @@ impl Command {
     pub(crate) fn needs_processes(&self) -> bool {
         matches!(
             self,
-            Self::Kill(_) | Self::Failover(_) | Self::Overload(_) | Self::Slow(_)
+            Self::Kill(_)
+                | Self::Failover(_)
+                | Self::Overload(_)
+                | Self::Slow(_)
+                | Self::Compare(_)
+                | Self::Scale(_)
+                | Self::Retention(_)
         )
     }
 }
@@ -197,6 +215,79 @@ pub(crate) struct SlowShape {
     /// Bytes in a message, 24 at least.
     #[arg(long, default_value_t = 128)]
     pub(crate) size: usize,
+}
+
+/// Who is compared, in what, and how thoroughly.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CompareShape {
+    /// Rounds in which each contender runs each workload once; 5, or 1 with --quick.
+    #[arg(long)]
+    pub(crate) rounds: Option<NonZeroUsize>,
+
+    /// Seconds that a workload is measured for; 3, or half a second with --quick.
+    #[arg(long)]
+    pub(crate) secs: Option<f64>,
+
+    /// Messages that the late subscriber catches up with; a million, or 50,000 with --quick.
+    #[arg(long)]
+    pub(crate) backlog: Option<NonZeroU64>,
+
+    /// Only to see that it works: the figures mean little.
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Contenders, with commas between; all that there are if left out. Known are rusty-mom, redis, nats,
+    /// nats-synced, rabbitmq-quorum, rabbitmq-stream, pgmq and bare.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) only: Vec<String>,
+
+    /// Parts of the titles of workloads, with commas between, such as "lone,subscribers"; all if left out.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) workloads: Vec<String>,
+
+    /// Draws the medians into this file.
+    #[arg(long)]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// Writes the tables into this file as Markdown.
+    #[arg(long)]
+    pub(crate) markdown: Option<PathBuf>,
+}
+
+/// What grows.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ScaleShape {
+    /// What is to grow, with commas between; everything if left out.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub(crate) growth: Vec<Growth>,
+
+    /// Seconds that each step is measured for.
+    #[arg(long, default_value_t = 3.0)]
+    pub(crate) secs: f64,
+
+    /// Draws the curves into this file.
+    #[arg(long)]
+    pub(crate) svg: Option<PathBuf>,
+}
+
+/// For how long is pushed and retained.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RetentionShape {
+    /// Seconds to push, with messages expiring and then without.
+    #[arg(long, default_value = "60")]
+    pub(crate) secs: NonZeroU64,
+
+    /// Seconds for which messages are retained where they expire.
+    #[arg(long, default_value = "10")]
+    pub(crate) ttl: NonZeroU64,
+
+    /// Bytes in a message.
+    #[arg(long, default_value_t = 128)]
+    pub(crate) size: usize,
+
+    /// Draws the curves into this file.
+    #[arg(long)]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 /// A number that is written down in the code.

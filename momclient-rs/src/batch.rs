@@ -283,3 +283,117 @@ impl<'a> Iterator for Messages<'a> {
 impl ExactSizeIterator for Messages<'_> {}
 
 impl FusedIterator for Messages<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch with a run for each of these: messages, gap, topic. Contents are their sequences.
+    fn received(first_seq: i64, runs: &[(u32, u32, &str)]) -> MessageBatch {
+        let (mut all, mut contents, mut seq) = (Vec::new(), Vec::new(), first_seq);
+        let runs = runs.iter().map(|(count, gap, topic)| {
+            seq += i64::from(*gap);
+            let id = u128::from(u32::MAX) * 1000 + seq as u128;
+            for _ in 0..*count {
+                contents.extend_from_slice(seq.to_string().as_bytes());
+                ends::push(&mut all, contents.len());
+                seq += 1;
+            }
+            Run {
+                count: *count,
+                gap: *gap,
+                topic: (*topic).to_owned(),
+                id: Bytes::copy_from_slice(&id.to_be_bytes()),
+                together: false,
+            }
+        });
+        let runs = runs.collect();
+        MessageBatch {
+            first_seq,
+            runs,
+            ends: all.into(),
+            contents: contents.into(),
+        }
+    }
+
+    fn seqs(batch: &Batch) -> Vec<i64> {
+        let messages = batch.iter().map(|message| {
+            assert_eq!(message.content, message.seq.to_string().as_bytes());
+            assert_eq!(
+                message.id.as_u128(),
+                u128::from(u32::MAX) * 1000 + message.seq as u128
+            );
+            message.seq
+        });
+        messages.collect()
+    }
+
+    #[test]
+    fn messages_have_what_their_runs_say() {
+        let runs = [(2, 1, "a"), (1, 0, ""), (2, 3, "b")];
+        let batch = Batch::new(received(5, &runs)).unwrap();
+        assert_eq!(seqs(&batch), [6, 7, 8, 12, 13]);
+        let topics: Vec<_> = batch.iter().map(|message| message.topic).collect();
+        assert_eq!(topics, [Some("a"), Some("a"), None, Some("b"), Some("b")]);
+        assert_eq!(
+            (batch.len(), batch.first_seq(), batch.last_seq()),
+            (5, 6, 13)
+        );
+    }
+
+    #[test]
+    fn what_was_taken_or_skipped_is_left_out() {
+        let runs = [(2, 1, "a"), (1, 0, protos::NO_TOPIC), (2, 3, "b")];
+        for skipped in 0..15 {
+            let mut batch = Batch::new(received(5, &runs)).unwrap();
+            batch.skip_to(skipped);
+            let mut expected: Vec<_> = [6, 7, 8, 12, 13]
+                .into_iter()
+                .filter(|seq| *seq > skipped)
+                .collect();
+            while !expected.is_empty() {
+                assert_eq!(seqs(&batch), expected);
+                assert_eq!(
+                    (batch.len(), batch.first_seq()),
+                    (expected.len(), expected[0])
+                );
+                let (first, taken) = (batch.iter().next().unwrap(), batch.clone().take().unwrap());
+                assert_eq!((first.id, first.seq), (taken.id, taken.seq));
+                assert_eq!(
+                    (first.topic, first.content),
+                    (taken.topic.as_deref(), &taken.content[..])
+                );
+                batch.take();
+                expected.remove(0);
+            }
+            assert!(batch.is_empty() && batch.take().is_none() && batch.iter().next().is_none());
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let good = || received(5, &[(2, 1, "a"), (1, 0, "")]);
+        Batch::new(good()).unwrap();
+        let breakages: [fn(&mut MessageBatch); 9] = [
+            |batch| batch.first_seq = 0,
+            |batch| batch.first_seq = i64::MAX - 2,
+            |batch| batch.runs[0].count = 0,
+            |batch| batch.runs[0].count = u32::MAX,
+            |batch| batch.runs[1].id = Bytes::from_static(b"short"),
+            |batch| batch.runs.clear(),
+            |batch| batch.ends = batch.ends.slice(..batch.ends.len() - 1),
+            |batch| batch.ends = batch.ends.slice(..batch.ends.len() - 4),
+            |batch| batch.contents = batch.contents.slice(1..),
+        ];
+        for (index, break_it) in breakages.iter().enumerate() {
+            let mut batch = good();
+            break_it(&mut batch);
+            let error = Batch::new(batch).expect_err(&format!("breakage {index}"));
+            assert!(matches!(error, Error::Unexpected(_)), "{error}");
+        }
+        // The highest id there may be is no reason to fail.
+        let mut last = good();
+        last.runs[0].id = Bytes::from_static(&[0xff; 16]);
+        assert_eq!(Batch::new(last).unwrap().iter().count(), 3);
+    }
+}

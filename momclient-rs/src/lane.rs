@@ -44,6 +44,8 @@ pub(crate) struct Outgoing {
     lane: Arc<Lane>,
     link: u64,
     opening: Option<PushBatch>,
+    /// Whether it has given way since it found nothing to send.
+    has_waited: bool,
 }
 
 /// A push that somebody waits for. It is given up when this is dropped.
@@ -124,6 +126,7 @@ impl Lane {
                 open: Some(open),
                 ..PushBatch::default()
             }),
+            has_waited: true,
         }
     }
 
@@ -264,9 +267,17 @@ impl Stream for Outgoing {
         if let Some(opening) = self.opening.take() {
             return Poll::Ready(Some(opening));
         }
-        let mut inner = self.lane.lock();
-        if inner.link != self.link {
+        let this = &mut *self;
+        let mut inner = this.lane.lock();
+        if inner.link != this.link {
             return Poll::Ready(None);
+        }
+        // The first push of a crowd woke this, and the others are about to come: whoever is ready to run runs first.
+        if !this.has_waited && inner.ledger.has_to_send() {
+            this.has_waited = true;
+            drop(inner);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         if let Some(batch) = inner.ledger.next_batch() {
             return Poll::Ready(Some(batch));
@@ -275,6 +286,7 @@ impl Stream for Outgoing {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
+        this.has_waited = false;
         Poll::Pending
     }
 }
@@ -296,4 +308,97 @@ fn hand_out(outcomes: &mut Outcomes) {
 fn ended() -> Error {
     let detail = "the runtime that the pusher was made in has ended";
     Error::Unavailable(Reason::new("pusher_ended", detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+    use crate::ledger::Kind;
+
+    const LONG: Duration = Duration::from_mins(1);
+
+    fn push(content: &'static str) -> Push<'static> {
+        Push {
+            contents: content.into(),
+            topic: None,
+            kind: Kind::Plain,
+        }
+    }
+
+    /// A lane with an open link.
+    fn open() -> (Arc<Lane>, Outgoing) {
+        let lane = Lane::new(Ledger::new(100, Duration::ZERO));
+        let mut outgoing = lane.begin("news");
+        let opening = outgoing.next().now_or_never().flatten().unwrap();
+        assert_eq!(opening.open.unwrap().queue_label, "news");
+        lane.opened(&PushAnswer {
+            window_messages: 100,
+            window_bytes: 100,
+            ..PushAnswer::default()
+        });
+        (lane, outgoing)
+    }
+
+    #[tokio::test]
+    async fn a_push_that_nobody_waits_for_any_more_is_not_sent() {
+        let (lane, mut outgoing) = open();
+        let mut dropped = Box::pin(lane.push(push("dropped"), LONG));
+        assert!(dropped.as_mut().now_or_never().is_none());
+        let mut kept = Box::pin(lane.push(push("kept"), LONG));
+        assert!(kept.as_mut().now_or_never().is_none());
+        drop(dropped);
+        let sent = outgoing.next().await.unwrap();
+        assert_eq!((sent.number, sent.contents), (1, "kept".into()));
+    }
+
+    #[tokio::test]
+    async fn the_stream_of_a_link_ends_with_it_and_what_it_sent_goes_again() {
+        let (lane, mut outgoing) = open();
+        let mut pushed = Box::pin(lane.push(push("x"), LONG));
+        assert!(pushed.as_mut().now_or_never().is_none());
+        assert_eq!(outgoing.next().await.unwrap().after_seq, None);
+        lane.lost(Reason::new("lost", "the link broke"), None);
+        assert_eq!(outgoing.next().await, None);
+
+        let mut next = lane.begin("news");
+        next.next().await.unwrap();
+        lane.opened(&PushAnswer {
+            window_messages: 1,
+            window_bytes: 1,
+            ..PushAnswer::default()
+        });
+        assert_eq!(next.next().await.unwrap().after_seq, Some(0));
+    }
+
+    #[tokio::test]
+    async fn pushes_end_with_the_driver() {
+        let (lane, _outgoing) = open();
+        let before = lane.push(push("before"), LONG);
+        let close = async { lane.close() };
+        let (before, ()) = tokio::join!(before, close);
+        assert_eq!(before.unwrap_err().code(), "pusher_ended");
+        let after = lane.push(push("after"), LONG).await;
+        assert_eq!(after.unwrap_err().code(), "pusher_ended");
+    }
+
+    #[tokio::test]
+    async fn a_push_ends_at_its_deadline_also_after_a_time_without_any() {
+        let (lane, _outgoing) = open();
+        let pushes = async {
+            for _ in 0..2 {
+                let pushed = lane.push(push("x"), Duration::from_millis(1)).await;
+                assert_eq!(pushed.unwrap_err().code(), "in_flight_limit");
+                // Nothing is left whose deadline could be waited for.
+                while !lane.lock().idle {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        tokio::select! {
+            () = pushes => {}
+            () = lane.expire() => {}
+        }
+    }
 }

@@ -12,17 +12,24 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use protos::{MAX_PUSH_BYTES, MAX_PUSH_MESSAGES, PushAnswer, PushBatch, Run, ends};
+use bytes::Bytes;
+use protos::{MAX_PUSH_BYTES, MAX_PUSH_MESSAGES, PushAnswer, PushBatch, ends};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::error::{Error, Failure, Reason};
 use crate::receipts::Receipt;
+pub(crate) use pending::Kind;
+use pending::{Pending, Stage};
+use writer::Writer;
 
 #[cfg(test)]
+mod model;
+mod pending;
+#[cfg(test)]
 mod tests;
+mod writer;
 
 /// How far a number may be ahead of the oldest one that is not settled: what a MoM remembers at the most.
 const MOST_AHEAD: u64 = (1 << 18) - 1;
@@ -77,17 +84,6 @@ pub(crate) struct Push<'a> {
     pub(crate) kind: Kind,
 }
 
-/// What distinguishes pushes beside content and topic.
-#[derive(Debug)]
-pub(crate) enum Kind {
-    /// One message, known by its number.
-    Plain,
-    /// One message, known by the id that the caller brought.
-    Keyed(Uuid),
-    /// Several messages, all or none, and where each ends in the contents.
-    Together(Box<[u8]>),
-}
-
 /// What becomes of the link after an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -113,35 +109,6 @@ enum Refused {
     Full,
     /// For whatever another MoM, or the same later, may not.
     Elsewhere,
-}
-
-#[derive(Debug)]
-struct Pending {
-    contents: Bytes,
-    topic: Option<Arc<str>>,
-    kind: Kind,
-    deadline: Instant,
-    /// Who waits; nobody any more where the push was given up.
-    reply: Option<oneshot::Sender<Outcome>>,
-    stage: Stage,
-    /// Whether an earlier attempt may have been accepted.
-    repeat: bool,
-    /// 0 before it is sent for the first time. Messages that are pushed together have this and the next ones.
-    number: u32,
-    /// How many messages. None where it was given up before it had a number.
-    count: u32,
-    /// Bytes of contents, which are let go of when they are not needed any more.
-    size: usize,
-    /// How far the queue was before any attempt.
-    after: i64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Waiting,
-    /// Sent over the present link, and not answered.
-    Flying,
-    Done,
 }
 
 impl Ledger {
@@ -409,6 +376,7 @@ impl Ledger {
             }
             self.flying.messages -= pending.count as usize;
             self.flying.bytes -= pending.size;
+            pending.stage = Stage::Waiting;
             let Some(refusal) = &refusal else {
                 let seq = first_seq + i64::from(pending.number - first);
                 let receipt = Receipt {
@@ -437,11 +405,9 @@ impl Ledger {
                     (Refused::Elsewhere, Error::Unavailable(reason.clone()))
                 }
             };
-            pending.stage = if pending.reply.is_some() {
-                Stage::Waiting
-            } else {
-                Stage::Done
-            };
+            if pending.reply.is_none() {
+                pending.stage = Stage::Done;
+            }
             self.refused = self.refused.max(Some(refused));
             self.setback = Some(error);
         }
@@ -494,14 +460,13 @@ impl Ledger {
         self.forget_done();
     }
 
-    /// The number of the oldest push whose outcome somebody wants.
+    /// The number of the oldest push without an outcome. One that was given up counts as long as it is under way: the MoM
+    /// may be refusing what came after it, until it is told that this one is settled.
     fn settled(&self) -> u32 {
-        let wanted = self.pending.iter().find(|pending| pending.reply.is_some());
-        let number = wanted.map_or(0, |pending| pending.number);
-        if number == 0 {
-            self.next_number.min(u32::MAX.into()) as u32
-        } else {
-            number
+        // The first is not done.
+        match self.pending.front() {
+            Some(pending) if pending.number != 0 => pending.number,
+            _ => self.next_number.min(u32::MAX.into()) as u32,
         }
     }
 
@@ -544,168 +509,6 @@ impl Ledger {
         match &self.topic {
             Some(latest) if **latest == *topic => latest.clone(),
             _ => self.topic.insert(topic.into()).clone(),
-        }
-    }
-}
-
-impl Pending {
-    /// Whether to have nothing else under way beside it: a MoM that does not take messages of this size may end the
-    /// stream for it, and then it has to be clear for which.
-    fn travels_alone(&self) -> bool {
-        self.size > MAX_PUSH_BYTES
-    }
-
-    /// Of the first message.
-    fn id(&self, pusher: Uuid) -> Uuid {
-        match self.kind {
-            Kind::Keyed(id) => id,
-            Kind::Plain | Kind::Together(_) => {
-                Uuid::from_u128(pusher.as_u128() | u128::from(self.number))
-            }
-        }
-    }
-
-    fn answer(&mut self, outcome: Outcome, outcomes: &mut Outcomes) {
-        if let Some(reply) = self.reply.take() {
-            outcomes.push((reply, outcome));
-        }
-    }
-
-    fn conclude(&mut self, outcome: Outcome, outcomes: &mut Outcomes) {
-        self.answer(outcome, outcomes);
-        self.stage = Stage::Done;
-        self.contents = Bytes::new();
-    }
-
-    /// One that is under way still gets its outcome, which the order of the others may depend on.
-    fn give_up(&mut self) {
-        self.reply = None;
-        self.contents = Bytes::new();
-        if self.stage == Stage::Waiting {
-            self.stage = Stage::Done;
-            if self.number == 0 {
-                self.count = 0;
-            }
-        }
-    }
-
-    /// Why its outcome is not known, if it was sent and not definitely refused since.
-    fn earlier(&self, uncertain: Option<&Reason>) -> Option<Reason> {
-        if self.repeat
-            && let Some(reason) = uncertain
-        {
-            return Some(reason.clone());
-        }
-        (self.stage == Stage::Flying || self.repeat).then(|| {
-            let detail = "the MoM did not answer until the deadline";
-            Reason::new("outcome_unknown", detail)
-        })
-    }
-}
-
-/// Makes one `PushBatch` of pushes.
-struct Writer<'a> {
-    /// How much there will be in all.
-    volume: Volume,
-    runs: Vec<Run>,
-    contents: BytesMut,
-    ends: BytesMut,
-    first_number: Option<u32>,
-    next_number: u32,
-    after: Option<i64>,
-    /// The topic of the latest run, if one more message may join it.
-    joinable: Option<&'a Option<Arc<str>>>,
-    /// The contents and ends, where it is all of one push: they need not be copied.
-    whole: Option<(Bytes, Bytes)>,
-}
-
-impl<'a> Writer<'a> {
-    fn new(volume: Volume) -> Self {
-        Self {
-            volume,
-            runs: Vec::with_capacity(1),
-            contents: BytesMut::new(),
-            ends: BytesMut::new(),
-            first_number: None,
-            next_number: 0,
-            after: None,
-            joinable: None,
-            whole: None,
-        }
-    }
-
-    fn write(&mut self, pending: &'a Pending) {
-        let gap = if self.first_number.is_some() {
-            pending.number - self.next_number
-        } else {
-            self.first_number = Some(pending.number);
-            0
-        };
-        self.next_number = pending.number + pending.count;
-        if pending.repeat {
-            let after = self
-                .after
-                .map_or(pending.after, |after| after.min(pending.after));
-            self.after = Some(after);
-        }
-        self.add_to_runs(pending, gap);
-        if pending.count as usize == self.volume.messages {
-            let ends = match &pending.kind {
-                Kind::Together(ends) => Bytes::copy_from_slice(ends),
-                Kind::Plain | Kind::Keyed(_) => Bytes::new(),
-            };
-            self.whole = Some((pending.contents.clone(), ends));
-            return;
-        }
-        if self.contents.capacity() == 0 {
-            self.contents.reserve(self.volume.bytes);
-            self.ends.reserve(self.volume.messages * ends::SIZE);
-        }
-        let start = self.contents.len();
-        self.contents.put_slice(&pending.contents);
-        if let Kind::Together(ends) = &pending.kind {
-            for end in ends::iter(ends) {
-                ends::push(&mut self.ends, start + end);
-            }
-        } else {
-            ends::push(&mut self.ends, self.contents.len());
-        }
-    }
-
-    fn add_to_runs(&mut self, pending: &'a Pending, gap: u32) {
-        let plain = matches!(pending.kind, Kind::Plain);
-        if plain
-            && gap == 0
-            && self.joinable == Some(&pending.topic)
-            && let Some(run) = self.runs.last_mut()
-        {
-            run.count += 1;
-            return;
-        }
-        self.joinable = plain.then_some(&pending.topic);
-        self.runs.push(Run {
-            count: pending.count,
-            topic: pending.topic.as_deref().unwrap_or_default().to_owned(),
-            id: match &pending.kind {
-                Kind::Keyed(id) => Bytes::copy_from_slice(id.as_bytes()),
-                Kind::Plain | Kind::Together(_) => Bytes::new(),
-            },
-            gap,
-            together: matches!(pending.kind, Kind::Together(_)),
-        });
-    }
-
-    fn finish(self, settled: u32) -> PushBatch {
-        let copied = || (self.contents.freeze(), self.ends.freeze());
-        let (contents, ends) = self.whole.unwrap_or_else(copied);
-        PushBatch {
-            open: None,
-            settled,
-            after_seq: self.after,
-            number: self.first_number.unwrap_or_default(),
-            runs: self.runs,
-            ends,
-            contents,
         }
     }
 }

@@ -464,3 +464,44 @@ impl Stream for Requests {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    fn volume(messages: u32, bytes: u64) -> Volume {
+        Volume { messages, bytes }
+    }
+
+    #[test]
+    fn a_mom_is_told_of_room_when_half_of_the_buffer_is_free() {
+        let credits = Arc::new(Credits::new(volume(10, 1000)));
+        let mut requests = Requests {
+            opening: Some(BatchSubscription::default()),
+            credits: credits.clone(),
+        };
+        let mut next = || requests.next().now_or_never().map(Option::unwrap);
+        assert!(next().is_some());
+        assert_eq!(next(), None);
+        let told = |messages, bytes| {
+            Some(BatchSubscription {
+                subscribe: None,
+                messages,
+                bytes,
+            })
+        };
+        credits.free(volume(4, 100));
+        assert_eq!(next(), None);
+        credits.free(volume(1, 100));
+        assert_eq!(next(), told(5, 200));
+        assert_eq!(next(), None);
+        // By bytes alone, and two batches as one.
+        credits.free(volume(1, 400));
+        credits.free(volume(2, 700));
+        assert_eq!(next(), told(3, 1100));
+        assert_eq!(next(), None);
+    }
+}

@@ -94,6 +94,69 @@ async fn a_subscriber_goes_on_after_the_sequence_it_names() {
 }
 
 #[tokio::test]
+async fn messages_pushed_as_one_come_in_batches_and_one_by_one() {
+    const MANY: usize = 1024;
+    let cluster = Cluster::start(1, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let channel = client.create_channel("news", None).await.unwrap();
+    let pusher = client.pusher("news").in_flight(16).await.unwrap();
+
+    for count in [0, MANY + 1] {
+        let error = pusher.push_many(vec!["x"; count], None).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+        assert!(error.detail().contains("1 to 1024"), "{error}");
+    }
+    let half = vec![0; 1 << 19];
+    let error = pusher.push_many([&half, &half, &vec![0]], None).await;
+    let error = error.unwrap_err();
+    assert!(error.detail().contains("1048576 bytes"), "{error}");
+
+    // What is under way beside it neither comes in between nor overtakes it.
+    let contents: Vec<_> = (0..MANY).map(|n| n.to_string()).collect();
+    let (before, many, after) = tokio::join!(
+        pusher.push("before", None),
+        pusher.push_many(&contents, Some("numbers")),
+        pusher.push("after", None),
+    );
+    let many = many.unwrap();
+    assert_eq!((many.len(), before.unwrap().seq), (MANY, 1));
+    let (first, last) = (many.first_seq(), many.last_seq());
+    assert_eq!((first, last), (2, 1 + MANY as i64));
+    assert_eq!(after.unwrap().seq, last + 1);
+
+    // A buffer of fewer messages than there are is filled more than once.
+    let mut subscriber = client.subscribe(&channel.id).buffer(100, 1 << 20).await;
+    let subscriber = subscriber.as_mut().unwrap();
+    assert_eq!(subscriber.next().await.unwrap().unwrap().content, "before");
+    let mut receipts = many.iter();
+    while subscriber.last_seq() < last {
+        // By turns.
+        let message = subscriber.next().await.unwrap().unwrap();
+        let receipt = receipts.next().unwrap();
+        assert_eq!((message.id, message.seq), (receipt.id, receipt.seq));
+        if subscriber.last_seq() == last {
+            break;
+        }
+        let batch = subscriber.next_batch().await.unwrap().unwrap();
+        assert!(batch.len() <= 100, "more than there was room for");
+        for message in &batch {
+            if message.seq > last {
+                assert_eq!(message.content, b"after");
+                return;
+            }
+            let receipt = receipts.next().unwrap();
+            assert_eq!((message.id, message.seq), (receipt.id, receipt.seq));
+            let place = (message.seq - first) as usize;
+            assert_eq!(message.content, contents[place].as_bytes());
+            assert_eq!(message.topic, Some("numbers"));
+        }
+        assert_eq!(batch.last_seq(), subscriber.last_seq());
+    }
+    assert_eq!(subscriber.next().await.unwrap().unwrap().content, "after");
+}
+
+#[tokio::test]
 async fn what_was_deleted_ends_its_subscribers_and_refuses_pushes() {
     let cluster = Cluster::start(1, 1).await.unwrap();
     let client = client_of(&cluster);

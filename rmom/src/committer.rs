@@ -151,7 +151,7 @@ impl Committer {
         chaos::reach(Point::BeforeStatement);
         if chaos::is(Mutant::AcknowledgeBeforeCommit) {
             for (queue, taken) in &mut round {
-                acknowledge(&mut taken.pushes, queue.committed() + 1);
+                acknowledge(&mut taken.pushes, queue.feed.committed() + 1);
             }
         }
         let fates = self.append(&mut round, stop).await;
@@ -161,9 +161,9 @@ impl Committer {
         for (index, (queue, mut taken)) in round.into_iter().enumerate() {
             match &fates {
                 Ok(fates) if fates[index] == Appended::Committed => {
-                    let first_seq = queue.committed() + 1;
+                    let first_seq = queue.feed.committed() + 1;
                     let repeats = queue.remember_committed(&taken.messages);
-                    queue.publish(&mut taken.messages);
+                    queue.feed.publish(&mut taken.messages);
                     chaos::reach(Point::BeforeAcknowledgement);
                     acknowledge(&mut taken.pushes, first_seq);
                     for (seq, mut answer) in repeats {
@@ -296,7 +296,7 @@ fn new_batch((queue, taken): &(Arc<Queue>, Taken)) -> NewBatch<'_> {
     NewBatch {
         queue_id: queue.id,
         epoch: queue.epoch,
-        first_seq: queue.committed() + 1,
+        first_seq: queue.feed.committed() + 1,
         messages: &taken.messages,
     }
 }

@@ -2,8 +2,9 @@
 //! channel.
 //!
 //! The way of a message is [`pushes`] (validated) → [`queue`] (waits in the inbox) → [`committer`] (made durable) →
-//! [`queue`] (given to the feed) → [`subscription`] (sent). [`dedup`] knows repeated pushes again, [`hosting`] knows which queues are here, [`batch`] how
-//! committed messages look in memory, [`server`] begins and ends it all.
+//! [`feed`] (given to the subscriptions) → [`subscription`] (sent). [`push`] is what goes this way and who waits for
+//! it, [`batch`] what committed messages look like in memory; [`dedup`] knows repeated pushes again, [`hosting`] knows
+//! which queues are here, [`service`] is the gRPC surface, [`server`] begins and ends it all.
 
 pub mod batch;
 pub mod budget;
@@ -12,6 +13,7 @@ pub mod config;
 pub mod connections;
 pub mod dedup;
 pub mod error;
+pub mod feed;
 pub mod hosting;
 pub mod push;
 pub mod pushes;

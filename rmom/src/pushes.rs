@@ -87,21 +87,18 @@ impl Pushes {
 
     /// Makes a pusher known to the owner of its queue.
     pub async fn open(&self, request: OpenPusherRequest) -> Result<OpenPusherResponse, Error> {
-        let (queue, opened, _) = self.open_at(request).await?;
-        let (term, seq) = (opened.term, queue.committed());
+        let (queue, opened) = self.open_at(request).await?;
+        let (term, seq) = (opened.term, queue.feed.committed());
         Ok(OpenPusherResponse { term, seq })
     }
 
-    async fn open_at(
-        &self,
-        request: OpenPusherRequest,
-    ) -> Result<(Arc<Queue>, Opened, u32), Error> {
+    async fn open_at(&self, request: OpenPusherRequest) -> Result<(Arc<Queue>, Opened), Error> {
         let label = names::label(request.queue_label)?;
         let pusher = pusher_id(&request.pusher, "pusher")?;
         self.check_open()?;
         let queue = self.hosting.queue(&label).await?;
         let term = queue.open_pusher(pusher, request.settled)?;
-        Ok((queue, Opened { pusher, term }, request.settled))
+        Ok((queue, Opened { pusher, term }))
     }
 
     /// Pushes one message and waits until it is committed.
@@ -170,7 +167,7 @@ impl Pushes {
             field: "open",
             fault: "is missing in the first message of the stream",
         })?;
-        let (queue, opened, _) = self.open_at(opening).await?;
+        let (queue, opened) = self.open_at(opening).await?;
         let stream = PushStream {
             open: queue.stream(),
             pushes: self.clone(),
@@ -218,7 +215,7 @@ struct PushStream {
 impl PushStream {
     async fn next(&mut self) -> Result<Option<PushAnswer>, Status> {
         if !std::mem::replace(&mut self.is_answered, true) {
-            let seq = self.queue.committed();
+            let seq = self.queue.feed.committed();
             return Ok(Some(self.answer(Vec::new(), seq)));
         }
         loop {

@@ -1,22 +1,22 @@
-//! A hosted queue: an inbox of pushes that wait to be committed, and a feed of what was.
+//! A hosted queue: an inbox of pushes that wait to be committed, and who it belongs to.
 //!
-//! Messages come from [`service`](crate::service) into the inbox; the [`committer`](crate::committer) takes them from
-//! there, and hands the committed batch back to the feed, where each [`subscription`](crate::subscription) takes it.
+//! Messages come from [`pushes`](crate::pushes) into the inbox; the [`committer`](crate::committer) takes them from
+//! there, and hands the committed batch to the [`feed`](crate::feed).
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use storage::{Ownership, Packed, Run, Store};
-use tokio::sync::{Notify, broadcast, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::dedup::{Dedup, Verdict};
 use crate::error::Error;
+use crate::feed::Feed;
 use crate::push::{Answer, Pushed, Receipt};
 
 /// The most bytes that may wait in one inbox.
@@ -31,15 +31,8 @@ const ALL_INBOX_BYTES: usize = 256 << 20;
 /// The most ids brought by pushers that all queues together remember.
 const ALL_KEYS: usize = 1_000_000;
 
-/// The most bytes of committed messages that one queue keeps for its subscribers.
-const RECENT_BYTES: usize = 8 << 20;
-
 /// The most bytes of committed messages that all queues together keep for their subscribers.
-const ALL_RECENT_BYTES: usize = 512 << 20;
-
-/// The most batches between the fastest and the slowest live subscription of a queue. The ring is allocated when the
-/// first subscription attaches, so it is kept small.
-const FEED_BATCHES: usize = 1024;
+const ALL_RECENT_BYTES: usize = 256 << 20;
 
 /// What all queues of a MoM share.
 #[derive(Debug)]
@@ -51,7 +44,7 @@ pub struct Shared {
     /// Bytes of messages that wait in all inboxes.
     inbox_bytes: Budget,
     /// Bytes of committed messages kept by all queues.
-    recent_bytes: Budget,
+    recent_bytes: Arc<Budget>,
     /// Ids brought by pushers that all queues remember.
     keys: Arc<Budget>,
     /// How long they are remembered.
@@ -68,7 +61,7 @@ impl Shared {
             ready: Mutex::default(),
             wake: Notify::new(),
             inbox_bytes: Budget::new(ALL_INBOX_BYTES),
-            recent_bytes: Budget::new(ALL_RECENT_BYTES),
+            recent_bytes: Arc::new(Budget::new(ALL_RECENT_BYTES)),
             keys: Arc::new(Budget::new(ALL_KEYS)),
             key_window,
             buffer_messages,
@@ -124,10 +117,8 @@ pub struct Queue {
     searches: Searches,
     /// Streams of pushes that are open.
     streams: AtomicUsize,
-    /// The sequence of the last message known to be committed. Only the committer raises it.
-    committed: AtomicI64,
-    feed: broadcast::Sender<Weak<Batch>>,
-    recent: Mutex<Recent>,
+    /// What was committed.
+    pub feed: Feed,
     /// Cancelled once this MoM does not host the queue any more.
     lost: CancellationToken,
     /// Who owns it since.
@@ -177,15 +168,6 @@ struct Search {
     done: oneshot::Sender<()>,
 }
 
-/// The newest committed batches. The feed only points at them, so that memory is bounded by messages and bytes, which
-/// the slots of a broadcast channel cannot do.
-#[derive(Debug, Default)]
-struct Recent {
-    batches: VecDeque<Arc<Batch>>,
-    messages: usize,
-    bytes: usize,
-}
-
 impl Queue {
     /// A queue whose next message gets the sequence `next_seq`.
     pub fn new(
@@ -210,9 +192,11 @@ impl Queue {
             }),
             searches: Searches::default(),
             streams: AtomicUsize::new(0),
-            committed: AtomicI64::new(next_seq - 1),
-            feed: broadcast::Sender::new(FEED_BATCHES.min(shared.buffer_messages)),
-            recent: Mutex::default(),
+            feed: Feed::new(
+                next_seq,
+                shared.buffer_messages,
+                shared.recent_bytes.clone(),
+            ),
             lost: CancellationToken::new(),
             new_owner: OnceLock::new(),
             shared,
@@ -461,14 +445,9 @@ impl Queue {
             .is_some()
     }
 
-    /// The sequence of the last message known to be committed.
-    pub fn committed(&self) -> i64 {
-        self.committed.load(Ordering::Acquire)
-    }
-
     /// Remembers messages as committed. Returns further attempts at them that wait, with the sequence of each.
     pub fn remember_committed(&self, messages: &Packed) -> Vec<(i64, Answer)> {
-        let first_seq = self.committed() + 1;
+        let first_seq = self.feed.committed() + 1;
         let mut inbox = lock(&self.inbox);
         inbox.locked_since = None;
         inbox
@@ -479,60 +458,6 @@ impl Queue {
     /// Further attempts at messages that wait, which do not want to wait any more.
     pub fn take_followers(&self) -> Vec<Answer> {
         lock(&self.inbox).dedup.take_followers()
-    }
-
-    /// Records messages as committed and gives them to the subscriptions, if there are any; otherwise they are left
-    /// where they are. Called by the committer alone, in order.
-    pub fn publish(&self, messages: &mut Packed) {
-        let first_seq = self.committed() + 1;
-        // Before the look at the receivers: a subscription that attaches after it reads this from the database.
-        self.committed
-            .store(first_seq + messages.len() as i64 - 1, Ordering::SeqCst);
-        if self.feed.receiver_count() == 0 {
-            self.forget_recent();
-            return;
-        }
-        let batch = Arc::new(Batch::new(first_seq, std::mem::take(messages)));
-        let pointer = Arc::downgrade(&batch);
-        self.keep_recent(batch);
-        // It fails only if the last subscription has just gone.
-        let _ = self.feed.send(pointer);
-    }
-
-    /// Attaches to the feed. Whoever attaches reads [`committed`](Self::committed) afterwards: up to there the messages
-    /// are in the database, and beyond it they come through the feed.
-    pub fn attach(&self) -> broadcast::Receiver<Weak<Batch>> {
-        self.feed.subscribe()
-    }
-
-    fn keep_recent(&self, batch: Arc<Batch>) {
-        let all = &self.shared.recent_bytes;
-        let mut recent = lock(&self.recent);
-        let (mut freed, size) = (0, batch.size());
-        recent.messages += batch.len();
-        recent.bytes += size;
-        recent.batches.push_back(batch);
-        let over = !all.has_room(size);
-        // The newest batch stays in any case, or no live subscription could go on.
-        while recent.batches.len() > 1
-            && (recent.messages > self.shared.buffer_messages
-                || recent.bytes > RECENT_BYTES
-                || over)
-        {
-            let oldest = recent.batches.pop_front().expect("there is more than one");
-            recent.messages -= oldest.len();
-            recent.bytes -= oldest.size();
-            freed += oldest.size();
-        }
-        drop(recent);
-        all.take(size);
-        all.give(freed);
-    }
-
-    /// Gives back the memory of batches that no subscription waits for.
-    fn forget_recent(&self) {
-        let recent = std::mem::take(&mut *lock(&self.recent));
-        self.shared.recent_bytes.give(recent.bytes);
     }
 
     /// Refuses what still comes, for good, and returns those who wait.
@@ -604,7 +529,6 @@ impl Drop for OpenStream {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.forget_recent();
         self.shared.inbox_bytes.give(lock(&self.inbox).bytes);
     }
 }

@@ -1,7 +1,7 @@
-//! The gRPC surface: validates what comes in, and turns outcomes into answers.
+//! The gRPC surface: turns requests into calls of what does the work, and outcomes into answers.
 //!
-//! A push comes from a client as [`Push`], goes into the inbox of its [`queue`](crate::queue), and is answered when the
-//! [`committer`](crate::committer) says so. A [`subscription`](crate::subscription) goes out from here.
+//! Pushes go to [`pushes`](crate::pushes), a [`subscription`](crate::subscription) goes out from here, and what managers
+//! command is done by [`hosting`](crate::hosting).
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A subscription: a cursor over one queue that loses nothing, however slow its client is.
 //!
-//! Messages come from the feed of the [`queue`](crate::queue) while the subscription keeps up, and from PostgreSQL
-//! while it does not; they go out as the response stream of [`service`](crate::service). A slow client stops its own
+//! Messages come from the [`feed`](crate::feed) of its queue while the subscription keeps up, and from PostgreSQL
+//! while it does not; they go out as a response stream of [`service`](crate::service). A slow client stops its own
 //! subscription from being polled and nothing else.
 
 use std::sync::{Arc, Weak};
@@ -108,8 +108,8 @@ impl Subscription {
     /// Subscribes to a queue behind the sequence `after`.
     pub fn new(queue: Arc<Queue>, store: Store, after: i64, ends: Ends) -> Self {
         // Attach first, ask how far the queue is second: what is committed in between is known from both.
-        let live = queue.attach();
-        let cursor = Cursor::new(after, queue.committed());
+        let live = queue.feed.attach();
+        let cursor = Cursor::new(after, queue.feed.committed());
         Self {
             queue,
             store,
@@ -243,9 +243,9 @@ impl Subscription {
             "lagged: reading from the database"
         );
         if chaos::is(Mutant::LagIsEnd) {
-            self.cursor.reached_end(self.queue.committed());
+            self.cursor.reached_end(self.queue.feed.committed());
         } else {
-            self.cursor.lagged(self.queue.committed());
+            self.cursor.lagged(self.queue.feed.committed());
         }
     }
 }

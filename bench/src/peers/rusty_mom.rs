@@ -1,0 +1,148 @@
+//! rusty-mom itself: a private cluster of one MoM and one manager, pushed to and read by the client library.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+use momclient::{MoMClient, Pusher, Subscriber};
+use testkit::Cluster;
+
+use crate::flow::Sink;
+use crate::peers::{About, Contender, Inlet, Lane};
+
+pub(crate) const KEY: &str = "rusty-mom";
+
+/// A running cluster; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct RustyMom {
+    cluster: Arc<Cluster>,
+    client: MoMClient,
+    about: About,
+}
+
+impl RustyMom {
+    pub(crate) async fn start() -> Result<Self> {
+        Self::of(Cluster::builder()).await
+    }
+
+    /// With settings of its own.
+    pub(crate) async fn of(builder: testkit::ClusterBuilder) -> Result<Self> {
+        let cluster = builder
+            .moms(1)
+            .managers(1)
+            .start()
+            .await
+            .context("starting a private cluster")?;
+        let client = MoMClient::builder([cluster.manager_url(0)])
+            .deadline(Duration::from_mins(1))
+            .build()?;
+        let postgres = cluster.psql("show server_version").await?;
+        let about = About {
+            key: KEY,
+            name: "rusty-mom",
+            version: format!("{} on PostgreSQL {postgres}", env!("CARGO_PKG_VERSION")),
+            promise: "committed by PostgreSQL: in its log, and that synced to disk",
+            synced: true,
+            settings:
+                "one MoM, one manager, PostgreSQL as it is installed; one connection a pusher"
+                    .to_owned(),
+        };
+        Ok(Self {
+            cluster: Arc::new(cluster),
+            client,
+            about,
+        })
+    }
+
+    pub(crate) fn client(&self) -> &MoMClient {
+        &self.client
+    }
+
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(crate) fn mom_pid(&self) -> Result<u32> {
+        self.cluster.mom(0).pid().context("the MoM has ended")
+    }
+
+    pub(crate) fn postgres_pid(&self) -> u32 {
+        // One that has ended has used nothing since.
+        self.cluster.postgres().process().pid().unwrap_or(0)
+    }
+
+    /// Has PostgreSQL write out now what it would else write while somebody else is measured.
+    pub(crate) async fn checkpoint(&self) -> Result<()> {
+        self.cluster.psql("checkpoint").await?;
+        Ok(())
+    }
+}
+
+impl Contender for RustyMom {
+    type Lane = Pushing;
+    type Inlet = Receiving;
+
+    fn about(&self) -> &About {
+        &self.about
+    }
+
+    fn processes(&self) -> Vec<(&'static str, u32)> {
+        let pid = |process: &testkit::Process| process.pid().unwrap_or(0);
+        vec![
+            ("rmom", pid(self.cluster.mom(0))),
+            ("rmom-manager", pid(self.cluster.manager(0))),
+            ("postgres", self.postgres_pid()),
+        ]
+    }
+
+    async fn create(&self, _subscribers: usize) -> Result<String> {
+        let label = format!("compare-{}", uuid::Uuid::now_v7().simple());
+        self.client.create_queue(&label).await?;
+        Ok(label)
+    }
+
+    async fn remove(&self, queue: &str) -> Result<()> {
+        self.client.delete_queue(queue).await?;
+        self.checkpoint().await
+    }
+
+    async fn lane(&self, queue: &str, _index: usize, in_flight: usize) -> Result<Pushing> {
+        let pusher = self.client.pusher(queue).in_flight(in_flight).await?;
+        Ok(Pushing(pusher))
+    }
+
+    async fn inlet(&self, queue: &str, _index: usize) -> Result<Receiving> {
+        let channel = self.client.create_channel(queue, None).await?;
+        Ok(Receiving(self.client.subscribe(&channel.id).await?))
+    }
+}
+
+pub(crate) struct Pushing(Pusher);
+
+impl Lane for Pushing {
+    async fn push(&self, mut contents: Vec<Bytes>) -> Result<()> {
+        if contents.len() == 1
+            && let Some(content) = contents.pop()
+        {
+            self.0.push(content, None).await?;
+            return Ok(());
+        }
+        self.0.push_many(contents, None).await?;
+        Ok(())
+    }
+}
+
+pub(crate) struct Receiving(Subscriber);
+
+impl Inlet for Receiving {
+    async fn read(&mut self, sink: &mut Sink) -> Result<Infallible> {
+        while let Some(batch) = self.0.next_batch().await {
+            for message in &batch? {
+                sink.take(message.content);
+            }
+        }
+        bail!("the subscription has ended")
+    }
+}
