@@ -19,6 +19,7 @@ from momclient import (
     Unavailable,
     _wire,
 )
+from momclient._proto.messages_pb2 import Refusal
 
 Status = grpc.StatusCode
 
@@ -68,8 +69,8 @@ def test_a_mom_that_has_lost_a_queue_names_the_owner(owner: str | None, address:
         (Status.INVALID_ARGUMENT, "invalid_topic", InvalidArgument),
         (Status.INVALID_ARGUMENT, "message_too_large", InvalidArgument),
         (Status.INVALID_ARGUMENT, "id_conflict", InvalidArgument),
-        (Status.OUT_OF_RANGE, None, InvalidArgument),
-        (Status.NOT_FOUND, "queue_not_found", QueueNotFound),
+        # Whether the queue is gone is for the manager to say.
+        (Status.NOT_FOUND, "queue_not_found", Unavailable),
         (Status.FAILED_PRECONDITION, "not_owner", Unavailable),
         (Status.FAILED_PRECONDITION, "not_registered", Unavailable),
         (Status.FAILED_PRECONDITION, "pusher_not_open", Unavailable),
@@ -78,46 +79,64 @@ def test_a_mom_that_has_lost_a_queue_names_the_owner(owner: str | None, address:
         (Status.UNAVAILABLE, "stopping", Unavailable),
         (Status.UNAVAILABLE, "outcome_unknown", OutcomeUnknown),
         (Status.UNAVAILABLE, "a code of later", OutcomeUnknown),
-        (Status.UNAVAILABLE, None, OutcomeUnknown),
-        (Status.DEADLINE_EXCEEDED, None, OutcomeUnknown),
-        (Status.CANCELLED, None, OutcomeUnknown),
-        (Status.UNKNOWN, None, OutcomeUnknown),
-        (Status.INTERNAL, None, OutcomeUnknown),
+        (Status.UNAVAILABLE, "", OutcomeUnknown),
         (Status.INTERNAL, "internal", ServerFault),
-        (Status.UNIMPLEMENTED, None, ServerFault),
+        (Status.UNIMPLEMENTED, "", ServerFault),
     ],
 )
-def test_a_push_fails_with(status: Status, code: str | None, kind: type[MoMError]) -> None:
-    error = _wire.push_error(Failed(status, code))
+def test_a_message_is_refused_with(status: Status, code: str, kind: type[MoMError]) -> None:
+    error = _wire.refusal(Refusal(status=status.value[0], code=code, detail="the detail"))
     assert isinstance(error, kind)
     assert isinstance(error, Unavailable) == issubclass(kind, Unavailable)
-    assert error.code == code
+    assert error.code == (code or None)
     assert "the detail" in error.detail
 
 
-def test_a_push_that_never_left_is_known_not_to_be_accepted() -> None:
-    error = _wire.push_error(Failed(Status.UNAVAILABLE, None, "failed to connect to all addresses; last error: …"))
-    assert type(error) is Unavailable
+def test_a_status_that_nobody_knows_is_a_fault() -> None:
+    assert isinstance(_wire.refusal(Refusal(status=99, detail="the detail")), ServerFault)
 
 
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
         (Status.INVALID_ARGUMENT, "invalid_label", InvalidArgument),
-        (Status.NOT_FOUND, "queue_not_found", QueueNotFound),
+        (Status.OUT_OF_RANGE, None, InvalidArgument),
+        (Status.NOT_FOUND, "queue_not_found", Unavailable),
         (Status.FAILED_PRECONDITION, "not_owner", Unavailable),
+        (Status.FAILED_PRECONDITION, "pusher_not_open", Unavailable),
         (Status.RESOURCE_EXHAUSTED, "overloaded", Overloaded),
         (Status.UNAVAILABLE, "stopping", Unavailable),
         (Status.UNAVAILABLE, "outcome_unknown", Unavailable),
+        (Status.UNAVAILABLE, None, Unavailable),
         (Status.DEADLINE_EXCEEDED, None, Unavailable),
+        (Status.CANCELLED, None, Unavailable),
+        (Status.UNKNOWN, None, Unavailable),
+        (Status.INTERNAL, None, Unavailable),
+        (Status.INTERNAL, "internal", ServerFault),
         (Status.UNIMPLEMENTED, None, ServerFault),
     ],
 )
-def test_opening_a_pusher_fails_with(status: Status, code: str | None, kind: type[MoMError]) -> None:
-    error = _wire.open_error(Failed(status, code))
+def test_a_stream_of_pushes_ends_with(status: Status, code: str | None, kind: type[MoMError]) -> None:
+    error = _wire.push_error(Failed(status, code))
     assert isinstance(error, kind)
+    # What was sent and has no answer is unknown; another stream finds out.
     assert not isinstance(error, OutcomeUnknown)
     assert error.code == code
+    assert "the detail" in error.detail
+
+
+@pytest.mark.parametrize(
+    ("error", "is_elsewhere"),
+    [
+        (_wire.Moved("moved", code="not_owner"), True),
+        (Unavailable("stopping", code="stopping"), True),
+        (Unavailable("away", code="database_unavailable"), False),
+        (Overloaded("full", code="overloaded"), False),
+        (OutcomeUnknown("no answer", code="outcome_unknown"), False),
+    ],
+)
+def test_only_what_another_mom_would_answer_otherwise_is_tried_elsewhere(error: MoMError, is_elsewhere: bool) -> None:
+    assert _wire.is_elsewhere(error) is is_elsewhere
 
 
 def test_after_an_attempt_that_may_have_been_accepted_the_outcome_is_unknown() -> None:

@@ -13,7 +13,8 @@ import pytest
 
 import momclient
 from momclient import MoMError, aio
-from tests.waiting import async_take
+from tests.cluster import Cluster
+from tests.waiting import async_take, async_until
 
 pytestmark = pytest.mark.anyio
 
@@ -65,21 +66,50 @@ def test_the_wheel_has_the_package_its_types_and_nothing_else(tmp_path: Path) ->
 async def test_a_push_that_is_cancelled_makes_one_message_at_the_most_and_holds_up_nothing(
     manager: str, queue: str
 ) -> None:
-    async with aio.MoMClient(manager) as client, client.pusher(queue, in_flight=4) as pusher:
+    async with (
+        aio.MoMClient(manager) as client,
+        client.pusher(queue, in_flight=4) as pusher,
+        client.subscriber(await client.create_channel(queue)) as subscriber,
+    ):
         await pusher.push("0")
+        texts = [message.text for message in await async_take(subscriber, 1)]
         for number in range(1, 21):
             pushing = asyncio.ensure_future(pusher.push(str(number)))
-            # The cancellation meets a push that has just begun, one that is on its way, or its answer.
-            await asyncio.sleep(number / 5000)
+            if number % 2:
+                # The cancellation meets a push that has just begun, waits to be sent, or is on its way.
+                for _ in range(number // 2):
+                    await asyncio.sleep(0)
+            else:
+                # It meets the answer.
+                texts += await texts_up_to(subscriber, str(number))
             pushing.cancel()
             await asyncio.wait([pushing])
         # Every turn and every number has been given back.
         last = await pusher.push("last")
-        assert pusher._session.identities() == [(uuid.UUID(last.id).bytes[:12] + bytes(4), 22 + 1)]
-        async with client.subscriber(await client.create_channel(queue)) as subscriber:
-            texts = [message.text for message in await async_take(subscriber, last.seq)]
+        assert pusher._pushes.settled == uuid.UUID(last.id).int % (1 << 32) + 1
+        texts += await texts_up_to(subscriber, "last")
     assert len(set(texts)) == len(texts)
-    assert {texts[0], texts[-1]} == {"0", "last"}
+    assert {"0", *map(str, range(2, 21, 2)), "last"} <= set(texts)
+
+
+async def test_a_pusher_is_closed_at_once_when_nobody_waits_for_its_pushes(faulty: Cluster, queue: str) -> None:
+    async with aio.MoMClient(faulty.manager) as client, client.pusher(queue, attempt_timeout=3600) as pusher:
+        await pusher.push("before")
+        faulty.freeze(faulty.hosting(await client.get_queue(queue)))
+        pushing = asyncio.ensure_future(pusher.push("unknown", timeout=3600))
+        await async_until("the push is on its way", lambda: pusher._pushes.silent_since() is not None)
+        closing = asyncio.ensure_future(pusher.close())
+        await asyncio.sleep(0)
+        assert not closing.done(), "the push may still be answered"
+        pushing.cancel()
+        await closing
+
+
+async def texts_up_to(subscriber: aio.Subscriber, last: str) -> list[str]:
+    texts: list[str] = []
+    while last not in texts:
+        texts += [message.text for message in await async_take(subscriber, 1)]
+    return texts
 
 
 async def test_a_read_that_is_cancelled_loses_nothing(manager: str, queue: str) -> None:

@@ -8,14 +8,19 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Generic, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from momclient import _wire
-from momclient._proto import messages_pb2
 
-_SUBSCRIBE = "/messages.MessageStream/SubscribeToChannel"
+_SERVICE = "/messages.MessageStream/"
+
+Request = TypeVar("Request", bound=Message)
+Answer = TypeVar("Answer", bound=Message)
 
 
 class AsyncFlag:
@@ -25,15 +30,19 @@ class AsyncFlag:
         self._event = asyncio.Event()
 
     def set(self) -> None:
-        """Raise the flag for good."""
+        """Raise the flag."""
         self._event.set()
+
+    def clear(self) -> None:
+        """Take the flag down."""
+        self._event.clear()
 
     def is_set(self) -> bool:
         """Tell whether the flag is raised."""
         return self._event.is_set()
 
-    async def wait(self, timeout: float) -> bool:
-        """Wait for the flag for `timeout` seconds and tell whether it is raised."""
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the flag, if given for `timeout` seconds, and tell whether it is raised."""
         try:
             await asyncio.wait_for(self._event.wait(), timeout)
         except asyncio.TimeoutError:
@@ -48,125 +57,244 @@ class Flag:
         self._event = threading.Event()
 
     def set(self) -> None:
-        """Raise the flag for good."""
+        """Raise the flag."""
         self._event.set()
+
+    def clear(self) -> None:
+        """Take the flag down."""
+        self._event.clear()
 
     def is_set(self) -> bool:
         """Tell whether the flag is raised."""
         return self._event.is_set()
 
-    def wait(self, timeout: float) -> bool:
-        """Wait for the flag for `timeout` seconds and tell whether it is raised."""
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the flag, if given for `timeout` seconds, and tell whether it is raised."""
         return self._event.wait(timeout)
 
 
-class AsyncTurns:
-    """A number of turns that can be taken at the same time."""
+class AsyncPromise:
+    """What one caller waits for and another one keeps, once."""
 
-    def __init__(self, count: int) -> None:
-        self._free = asyncio.Semaphore(count)
+    __slots__ = ("_is_kept", "_loop", "_waiter")
 
-    async def take(self, timeout: float) -> bool:
-        """Take a turn, waiting for up to `timeout` seconds until one is free, and tell whether it was taken."""
-        if not self._free.locked():
-            return await self._free.acquire()
-        try:
-            return await asyncio.wait_for(self._free.acquire(), timeout)
-        except asyncio.TimeoutError:
-            return False
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_kept = False
 
-    def give(self) -> None:
-        """Give a turn back."""
-        self._free.release()
+    def keep(self) -> None:
+        """End the waiting."""
+        self._is_kept = True
+        _wake(self._waiter)
 
+    async def wait(self, timeout: float) -> bool:
+        """Wait for up to `timeout` seconds and tell whether the promise was kept.
 
-class Turns:
-    """A number of turns that can be taken at the same time."""
-
-    def __init__(self, count: int) -> None:
-        self._free = threading.Semaphore(count)
-
-    def take(self, timeout: float) -> bool:
-        """Take a turn, waiting for up to `timeout` seconds until one is free, and tell whether it was taken."""
-        return self._free.acquire(timeout=max(0.0, timeout))
-
-    def give(self) -> None:
-        """Give a turn back."""
-        self._free.release()
+        A bare timer costs 2 us; `asyncio.wait_for` costs more than all else that a push does.
+        """
+        if not self._is_kept:
+            self._waiter = self._loop.create_future()
+            timer = self._loop.call_later(timeout, _wake, self._waiter)
+            try:
+                await self._waiter
+            finally:
+                timer.cancel()
+        return self._is_kept
 
 
-class AsyncStream:
-    """One subscription call with a connection of its own; `open` once the MoM has accepted it."""
+class Promise:
+    """What one caller waits for and another one keeps, once."""
 
-    def __init__(self, host: str, port: int, request: messages_pb2.SubscriptionRequest) -> None:
-        self._stopped = False
+    __slots__ = ("_kept",)
+
+    def __init__(self) -> None:
+        # A bare lock is the cheapest thing that a thread can wait for.
+        self._kept = threading.Lock()
+        self._kept.acquire()
+
+    def keep(self) -> None:
+        """End the waiting."""
+        self._kept.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for up to `timeout` seconds and tell whether the promise was kept."""
+        return self._kept.acquire(timeout=max(0.0, timeout))
+
+
+class AsyncBackground:
+    """A call that runs beside all else."""
+
+    def __init__(self, call: Callable[[], Awaitable[None]]) -> None:
+        self._task = asyncio.ensure_future(call())
+
+    async def end(self, *, is_ending: bool) -> None:
+        """Wait until it has ended, which it will soon if `is_ending`. Otherwise it is interrupted."""
+        if not is_ending:
+            self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+class Background:
+    """A call that runs beside all else."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=call, name="momclient", daemon=True)
+        self._thread.start()
+
+    def end(self, *, is_ending: bool) -> None:
+        """Wait until it has ended, which it will soon if `is_ending`. Otherwise it is left to itself."""
+        if is_ending:
+            self._thread.join()
+
+
+class AsyncStream(Generic[Request, Answer]):
+    """One call in both directions with a connection of its own; `open` once the MoM has accepted it.
+
+    `take` is asked for the next request whenever the one before is on its way, and after each `wake`.
+    """
+
+    def __init__(
+        self,
+        place: tuple[str, int],
+        method: str,
+        take: Callable[[AsyncStream[Request, Answer]], Request | None],
+        answer: type[Answer],
+    ) -> None:
+        self._take = take
+        self._answer = answer
+        self._asked = asyncio.Event()
+        self._is_ended = False
         self.open = False
-        self._channel = grpc.aio.insecure_channel(_wire.target(host, port), options=_wire.GRPC_OPTIONS)
-        subscribe = self._channel.unary_stream(
-            _SUBSCRIBE,
-            request_serializer=messages_pb2.SubscriptionRequest.SerializeToString,
-            response_deserializer=messages_pb2.Message.FromString,
+        self._channel = grpc.aio.insecure_channel(_wire.target(*place), options=_wire.GRPC_OPTIONS)
+        call = self._channel.stream_stream(
+            _SERVICE + method,
+            request_serializer=_encode,
+            response_deserializer=answer.FromString,
         )
-        self._call = subscribe(request)
+        self._call = call(self._requests())
 
-    async def read(self) -> messages_pb2.Message | None:
-        """Return the next message, or None at the end of the stream and after `close`."""
+    async def _requests(self) -> AsyncIterator[Request]:
+        while True:
+            self._asked.clear()
+            if self._is_ended:
+                return
+            request = self._take(self)
+            if request is not None:
+                yield request
+            else:
+                await self._asked.wait()
+
+    def wake(self) -> None:
+        """Have `take` asked again."""
+        if not self._asked.is_set():
+            self._asked.set()
+
+    async def read(self) -> Answer | None:
+        """Return the next answer, or None at the end of the stream and after `end`."""
         try:
             if not self.open:
-                # The MoM answers with headers as soon as it has accepted the subscription.
+                # The MoM answers with headers as soon as it has accepted the call.
                 await self._call.initial_metadata()
                 self.open = not self._call.done()
-            answer = await self._call.read()
+            answer: Answer | object = await self._call.read()
         except asyncio.CancelledError:
-            # gRPC says "cancelled" both when this task is and when `close` has cancelled the call.
-            if self._stopped and not _task_is_cancelled():
+            # gRPC says "cancelled" both when this task is and when `end` has cancelled the call.
+            if self._is_ended and not _task_is_cancelled():
                 return None
             raise
         except grpc.RpcError:
-            if self._stopped:
+            if self._is_ended:
                 return None
             raise
-        return answer if isinstance(answer, messages_pb2.Message) else None
+        return answer if isinstance(answer, self._answer) else None
+
+    def end(self) -> None:
+        """End the call; a pending `read` returns None."""
+        self._is_ended = True
+        self.wake()
+        self._call.cancel()
 
     async def close(self) -> None:
-        """End the call and its connection; a pending `read` returns None."""
-        self._stopped = True
-        self._call.cancel()
+        """End the call and its connection."""
+        self.end()
         await self._channel.close()
 
 
-class Stream:
-    """One subscription call with a connection of its own; `open` once the MoM has accepted it."""
+class Stream(Generic[Request, Answer]):
+    """One call in both directions with a connection of its own; `open` once the MoM has accepted it.
 
-    def __init__(self, host: str, port: int, request: messages_pb2.SubscriptionRequest) -> None:
-        self._stopped = False
+    `take` is asked for the next request whenever the one before is on its way, and after each `wake`, by a thread of
+    gRPC's.
+    """
+
+    def __init__(
+        self,
+        place: tuple[str, int],
+        method: str,
+        take: Callable[[Stream[Request, Answer]], Request | None],
+        answer: type[Answer],
+    ) -> None:
+        self._take = take
+        self._asked = threading.Event()
+        self._is_ended = False
         self.open = False
-        self._channel = grpc.insecure_channel(_wire.target(host, port), options=_wire.GRPC_OPTIONS)
-        subscribe = self._channel.unary_stream(
-            _SUBSCRIBE,
-            request_serializer=messages_pb2.SubscriptionRequest.SerializeToString,
-            response_deserializer=messages_pb2.Message.FromString,
+        self._channel = grpc.insecure_channel(_wire.target(*place), options=_wire.GRPC_OPTIONS)
+        call = self._channel.stream_stream(
+            _SERVICE + method,
+            request_serializer=_encode,
+            response_deserializer=answer.FromString,
         )
-        self._call = subscribe(request)
+        self._call = call(self._requests())
 
-    def read(self) -> messages_pb2.Message | None:
-        """Return the next message, or None at the end of the stream and after `close`."""
+    def _requests(self) -> Iterator[Request]:
+        while True:
+            self._asked.clear()
+            if self._is_ended:
+                return
+            request = self._take(self)
+            if request is not None:
+                yield request
+            else:
+                self._asked.wait()
+
+    def wake(self) -> None:
+        """Have `take` asked again."""
+        if not self._asked.is_set():
+            self._asked.set()
+
+    def read(self) -> Answer | None:
+        """Return the next answer, or None at the end of the stream and after `end`."""
         try:
             if not self.open:
-                # The MoM answers with headers as soon as it has accepted the subscription.
+                # The MoM answers with headers as soon as it has accepted the call.
                 self._call.initial_metadata()
                 self.open = self._call.is_active()
             return next(self._call, None)
         except grpc.RpcError:
-            if self._stopped:
+            if self._is_ended:
                 return None
             raise
 
-    def close(self) -> None:
-        """End the call and its connection; a pending `read` returns None."""
-        self._stopped = True
+    def end(self) -> None:
+        """End the call; a pending `read` returns None."""
+        self._is_ended = True
+        self.wake()
         self._call.cancel()
+
+    def close(self) -> None:
+        """End the call and its connection."""
+        self.end()
         self._channel.close()
+
+
+def _encode(request: Message) -> bytes:
+    return request.SerializeToString()
+
+
+def _wake(waiter: asyncio.Future[None] | None) -> None:
+    if waiter is not None and not waiter.done():
+        waiter.set_result(None)
 
 
 def _task_is_cancelled() -> bool:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import grpc
 
 from momclient import errors
+from momclient._proto import messages_pb2
 
 NO_TOPIC = "__none__"
 """The word that stands for "no topic" in the protocol."""
@@ -46,9 +47,8 @@ GRPC_OPTIONS: list[tuple[str, Any]] = [
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 
-# Statuses that gRPC itself makes up when a connection breaks or a deadline passes. Without a code of the MoM's they do
-# not tell whether the message was committed.
-_UNKNOWN = {
+# Statuses that gRPC itself makes up when a connection breaks. Without a code of the MoM's they say nothing else.
+_BROKEN = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
@@ -60,14 +60,12 @@ _UNKNOWN = {
 # With these codes of its own a MoM that is not available says that it accepted nothing.
 _NOT_ACCEPTED = {"database_unavailable", "stopping"}
 
+_STATUSES = {status.value[0]: status for status in grpc.StatusCode}
+
 PUSHER_NOT_OPEN = "pusher_not_open"
 """The code by which a MoM says that it does not know the pusher (any more)."""
 
 _ID_CONFLICT = "id_conflict"
-
-# How gRPC words that a call never left, because there was no connection to send it on. Should the words change, such
-# a failure counts as unknown, which is the careful side.
-_NEVER_SENT = ("failed to connect to all addresses", "DNS resolution failed")
 
 
 class Moved(errors.Unavailable):
@@ -178,26 +176,24 @@ class Backoff:
         self._pauses = 0
 
 
+def refusal(given: messages_pb2.Refusal) -> errors.MoMError:
+    """Translate why a message was refused, or why its outcome is not known."""
+    status = _STATUSES.get(given.status, grpc.StatusCode.UNKNOWN)
+    code = given.code or None
+    if status is grpc.StatusCode.UNAVAILABLE:
+        kind = errors.Unavailable if code in _NOT_ACCEPTED else errors.OutcomeUnknown
+        return kind(given.detail, code=code)
+    return _elsewhere(_refusal(status, given.detail, code, errors.QueueNotFound))
+
+
 def push_error(error: grpc.RpcError) -> errors.MoMError:
-    """Translate what a push failed with."""
+    """Translate what a stream of pushes ended with. Unavailable and its kin mean that another can go on with it."""
     status, detail, code, owner = _parts(error)
     if owner is not None:
         return Moved(detail, code=code, owner=owner)
-    if code is None and detail.startswith(_NEVER_SENT):
-        return errors.Unavailable(f"the MoM could not be reached: {detail}")
-    if status is grpc.StatusCode.UNAVAILABLE and code in _NOT_ACCEPTED:
-        return errors.Unavailable(detail, code=code)
-    if status is grpc.StatusCode.UNAVAILABLE or (code is None and status in _UNKNOWN):
-        return errors.OutcomeUnknown(f"the MoM did not answer ({status.name}): {detail}", code=code)
-    return _refusal(status, detail, code, errors.QueueNotFound)
-
-
-def open_error(error: grpc.RpcError) -> errors.MoMError:
-    """Translate what opening a pusher failed with: whatever became of it, nothing was pushed."""
-    failure = push_error(error)
-    if isinstance(failure, errors.OutcomeUnknown):
-        return errors.Unavailable(failure.detail, code=failure.code)
-    return failure
+    if status is grpc.StatusCode.UNAVAILABLE or (code is None and status in _BROKEN):
+        return errors.Unavailable(detail if code else f"the connection broke ({status.name}): {detail}", code=code)
+    return _elsewhere(_refusal(status, detail, code, errors.QueueNotFound))
 
 
 def after_unknown(error: errors.MoMError, unknown: errors.OutcomeUnknown | None) -> errors.MoMError:
@@ -210,11 +206,9 @@ def after_unknown(error: errors.MoMError, unknown: errors.OutcomeUnknown | None)
     return errors.OutcomeUnknown(f"{unknown.detail}; a later attempt: {error.detail}", code=unknown.code)
 
 
-def is_in_place(error: errors.MoMError) -> bool:
-    """Tell whether a push was refused by the MoM that hosts the queue, so that there is no use in looking elsewhere."""
-    if isinstance(error, (errors.Unavailable, errors.OutcomeUnknown)):
-        return isinstance(error, errors.Overloaded) or error.code == "database_unavailable"
-    return True
+def is_elsewhere(error: errors.MoMError) -> bool:
+    """Tell whether it is of no use to try again at the same MoM."""
+    return isinstance(error, Moved) or error.code == "stopping"
 
 
 def subscribe_error(error: grpc.RpcError) -> errors.MoMError:
@@ -222,7 +216,7 @@ def subscribe_error(error: grpc.RpcError) -> errors.MoMError:
     status, detail, code, owner = _parts(error)
     if owner is not None:
         return Moved(detail, code=code, owner=owner)
-    if status in _UNKNOWN:
+    if status in _BROKEN:
         return errors.Unavailable(f"the subscription broke ({status.name}): {detail}", code=code)
     return _refusal(status, detail, code, errors.ChannelNotFound)
 
@@ -244,6 +238,11 @@ def rest_error(status: int, code: str | None, detail: str) -> errors.MoMError:
             return errors.Unavailable(detail, code=code)
         case _:
             return errors.ServerFault(detail, code=code)
+
+
+def _elsewhere(error: errors.MoMError) -> errors.MoMError:
+    # Only the manager knows whether the queue is gone or on its way to another MoM.
+    return Moved(error.detail, code=error.code) if isinstance(error, errors.NotFound) else error
 
 
 def _refusal(status: grpc.StatusCode, detail: str, code: str | None, missing: type[errors.MoMError]) -> errors.MoMError:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import uuid
 from functools import partial
+from threading import Event
 
 import pytest
 
 from momclient import InvalidArgument, Receipt
+from momclient._pushes import Pushes
 from momclient.aio import MoMClient
 from tests.cluster import Cluster
 from tests.proxy import Detour
-from tests.waiting import AsyncReading, async_apart, async_during, async_take, async_until
+from tests.waiting import AsyncReading, async_apart, async_during, async_take, async_together, async_until
 
 pytestmark = pytest.mark.anyio
 
@@ -93,42 +95,47 @@ async def test_a_queue_made_anew_is_searched_from_its_beginning(faulty: Cluster,
 async def test_however_often_connections_break_each_push_makes_one_message(
     faulty: Cluster, queue: str, detour: Detour
 ) -> None:
-    count = 400
-    done: list[int] = []
+    receipts: dict[str, Receipt] = {}
     async with MoMClient(faulty.manager) as client, client.pusher(queue, in_flight=32) as pusher:
         async with client.subscriber(await client.create_channel(queue)) as subscriber:
             reading = AsyncReading(subscriber)
             await async_until("the subscription is open", lambda: subscriber.place is not None)
             detour.begin()
+            broken = Event()
 
-            async def push(number: int) -> Receipt:
-                receipt = await pusher.push(f"{number}", timeout=60)
-                done.append(number)
-                return receipt
+            async def push_on(name: int) -> None:
+                number = 0
+                while not broken.is_set():
+                    text = f"{name} {number}"
+                    receipts[text] = await pusher.push(text, timeout=60)
+                    number += 1
 
             def are_done(some: int) -> bool:
-                return len(done) > some
+                return len(receipts) > some
 
             async def break_connections() -> None:
-                for part in (1, 2, 3):
-                    await async_until("some more pushes are done", partial(are_done, part * count // 5))
-                    place = await client.get_queue(queue)
-                    detour.to(place).swallow()
-                    await async_until("answers are lost", lambda: len(reading.messages) > len(done))
-                    if part < 3:
-                        detour.to(place).cut()
-                    else:
-                        await async_apart(partial(faulty.kill, faulty.hosting(place)))
+                try:
+                    for part in (1, 2, 3):
+                        await async_until("some more pushes are done", partial(are_done, len(receipts) + 80))
+                        place = await client.get_queue(queue)
+                        detour.to(place).swallow()
+                        await async_until("answers are lost", lambda: len(reading.messages) > len(receipts))
+                        if part < 3:
+                            detour.to(place).cut()
+                        else:
+                            await async_apart(partial(faulty.kill, faulty.hosting(place)))
+                finally:
+                    broken.set()
 
-            receipts = await async_during([partial(push, number) for number in range(count)], break_connections)
+            await async_during([partial(push_on, name) for name in range(48)], break_connections)
             last = await pusher.push("last", timeout=60)
             await async_until("the last message has come", lambda: subscriber.last_seq >= last.seq)
         messages = await reading.ended()
-    assert any(receipt.duplicate for receipt in receipts)
+    assert any(receipt.duplicate for receipt in receipts.values())
     # A push that made two messages, or none, would shift what comes after it.
-    assert [message.seq for message in messages] == list(range(1, count + 2))
-    received = {message.seq: (message.id, message.text) for message in messages}
-    assert [received[receipt.seq] for receipt in receipts] == [(r.id, f"{n}") for n, r in enumerate(receipts)]
+    assert [message.seq for message in messages] == list(range(1, len(receipts) + 2))
+    received = {message.seq: (message.id, message.text) for message in messages[:-1]}
+    assert received == {receipt.seq: (receipt.id, text) for text, receipt in receipts.items()}
 
 
 async def test_a_pusher_that_its_mom_does_not_know_any_more_is_opened_again(cluster: Cluster, queue: str) -> None:
@@ -143,6 +150,17 @@ async def test_a_pusher_that_its_mom_does_not_know_any_more_is_opened_again(clus
         receipt = await pusher.push("after", timeout=60)
         assert (receipt.seq, receipt.duplicate) == (2, False)
         assert pusher.mom == place
+
+
+async def test_a_pusher_whose_numbers_end_goes_on_as_another_one(manager: str, queue: str) -> None:
+    async with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        pusher._pushes = Pushes(queue, 8, last_number=1026)
+        first = await pusher.push_many(["x"] * 1024, timeout=60)
+        singles = await async_together([partial(pusher.push, f"{number}", timeout=60) for number in range(4)])
+        receipts = first + singles
+        assert sorted(receipt.seq for receipt in receipts) == list(range(1, 1029))
+        assert len({receipt.id for receipt in receipts}) == 1028
+        assert len({receipt.id[:-8] for receipt in receipts}) == 2
 
 
 async def test_an_id_of_the_callers_own_makes_one_message_even_across_pushers_and_owners(

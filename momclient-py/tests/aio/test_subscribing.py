@@ -69,6 +69,29 @@ async def test_a_subscription_resumes_after_a_sequence(manager: str, queue: str)
             assert [message.seq for message in await async_take(subscriber, 1)] == [1]
 
 
+async def test_messages_come_in_lists_as_well(manager: str, queue: str) -> None:
+    async with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        await pusher.push_many([str(number) for number in range(1, 101)])
+        async with client.subscriber(await client.create_channel(queue), after_seq=10) as subscriber:
+            assert [message.seq for message in await async_take(subscriber, 5)] == [11, 12, 13, 14, 15]
+            seen = []
+            async for batch in subscriber.batches():
+                seen += [message.text for message in batch]
+                assert subscriber.last_seq == batch[-1].seq
+                if subscriber.last_seq == 100:
+                    break
+            assert seen == [str(number) for number in range(16, 101)]
+
+
+@pytest.mark.parametrize(("messages", "size"), [(1, 1 << 20), (3, 1 << 20), (1 << 20, 1), (1 << 20, 100)])
+async def test_a_small_buffer_loses_nothing(manager: str, queue: str, messages: int, size: int) -> None:
+    async with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        channel = await client.create_channel(queue)
+        async with client.subscriber(channel, buffer_messages=messages, buffer_bytes=size) as subscriber:
+            await pusher.push_many([f"{number:030}" for number in range(30)])
+            assert [int(message.text) for message in await async_take(subscriber, 30)] == list(range(30))
+
+
 async def test_a_sequence_that_is_not_reached_is_waited_for(manager: str, queue: str) -> None:
     async with MoMClient(manager) as client, client.pusher(queue) as pusher:
         channel = await client.create_channel(queue)
@@ -146,3 +169,10 @@ async def test_a_negative_sequence_is_refused(manager: str) -> None:
     async with MoMClient(manager) as client:
         with pytest.raises(InvalidArgument):
             client.subscriber(NOBODY, after_seq=-1)
+
+
+@pytest.mark.parametrize(("messages", "size"), [(0, 1), (1, 0), (1 << 32, 1)])
+async def test_a_buffer_without_room_is_refused(manager: str, messages: int, size: int) -> None:
+    async with MoMClient(manager) as client:
+        with pytest.raises(InvalidArgument):
+            client.subscriber(NOBODY, buffer_messages=messages, buffer_bytes=size)

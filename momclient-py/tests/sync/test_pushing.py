@@ -17,9 +17,10 @@ from momclient import (
     OutcomeUnknown,
     Overloaded,
     QueueNotFound,
+    Receipt,
 )
 from tests.cluster import Cluster
-from tests.waiting import failure, take, together
+from tests.waiting import failure, take, together, until
 
 pytestmark = pytest.mark.anyio
 
@@ -88,6 +89,8 @@ def test_a_queue_deleted_under_a_pusher_is_missing(manager: str, queue: str) -> 
     with MoMClient(manager) as client, client.pusher(queue) as pusher:
         pusher.push("content")
         client.delete_queue(queue)
+        # What is sent before the pusher hears of it has an unknown outcome.
+        until("the MoM has ended the stream", lambda: pusher.mom is None)
         with pytest.raises(QueueNotFound):
             pusher.push("content", timeout=3600)
 
@@ -131,6 +134,50 @@ def test_a_push_that_gets_no_turn_was_not_sent(faulty: Cluster, queue: str) -> N
         assert isinstance(unknown, OutcomeUnknown)
         assert isinstance(overloaded, Overloaded)
         assert overloaded.code == "in_flight_limit"
+
+
+def test_pushes_at_the_same_time_are_committed_in_the_order_of_the_calls(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+
+        def push_some(name: int) -> list[Receipt]:
+            return [pusher.push(f"{name} {number}", f"t{number % 3}", timeout=60) for number in range(50)]
+
+        pushed = together([partial(push_some, name) for name in range(16)])
+        with client.subscriber(client.create_channel(queue)) as subscriber:
+            messages = take(subscriber, 16 * 50)
+    received = {message.seq: message for message in messages}
+    assert [message.seq for message in messages] == list(range(1, 16 * 50 + 1))
+    for name, receipts in enumerate(pushed):
+        assert [receipt.seq for receipt in receipts] == sorted(receipt.seq for receipt in receipts)
+        for number, receipt in enumerate(receipts):
+            message = received[receipt.seq]
+            assert (message.id, message.text, message.topic) == (receipt.id, f"{name} {number}", f"t{number % 3}")
+
+
+def test_messages_that_are_pushed_together_are_committed_together(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        calls = [partial(pusher.push_many, [f"{n} {i}" for i in range(100)], "t", timeout=60) for n in range(8)]
+        pushed = together(calls)
+        (single,) = pusher.push_many([b"single"])
+        large = pusher.push_many([b"x" * 1024] * 1024, timeout=60)
+        with client.subscriber(client.create_channel(queue)) as subscriber:
+            messages = take(subscriber, 8 * 100 + 1 + 1024)
+    received = {message.seq: (message.id, message.text) for message in messages}
+    for name, receipts in enumerate(pushed):
+        first = receipts[0].seq
+        assert [receipt.seq for receipt in receipts] == list(range(first, first + 100))
+        assert [received[r.seq] for r in receipts] == [(r.id, f"{name} {index}") for index, r in enumerate(receipts)]
+    assert (single.seq, large[0].seq, large[-1].seq) == (801, 802, 802 + 1023)
+
+
+def test_what_cannot_be_pushed_together_is_refused_as_a_whole(manager: str, queue: str) -> None:
+    with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        for contents in ([], [b"x"] * 1025, [b"x" * 1024 * 1024, b"x"], ["whole", "half a \ud800 pair"]):
+            with pytest.raises(InvalidArgument):
+                pusher.push_many(contents)
+        with pytest.raises(InvalidArgument):
+            pusher.push_many(["x"], "a b")
+        assert (pusher.push("content")).seq == 1
 
 
 def test_without_a_manager_the_time_runs_out(dead_url: str) -> None:

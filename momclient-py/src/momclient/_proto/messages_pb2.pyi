@@ -64,6 +64,96 @@ class PushOkResponse(_message.Message):
     duplicate: bool
     def __init__(self, id: _Optional[str] = ..., seq: _Optional[int] = ..., duplicate: _Optional[bool] = ...) -> None: ...
 
+class Run(_message.Message):
+    __slots__ = ("count", "topic", "id", "gap", "together")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
+    TOGETHER_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    topic: str
+    id: bytes
+    gap: int
+    together: bool
+    def __init__(self, count: _Optional[int] = ..., topic: _Optional[str] = ..., id: _Optional[bytes] = ..., gap: _Optional[int] = ..., together: _Optional[bool] = ...) -> None: ...
+
+class PushBatch(_message.Message):
+    __slots__ = ("open", "settled", "after_seq", "number", "runs", "ends", "contents")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    SETTLED_FIELD_NUMBER: _ClassVar[int]
+    AFTER_SEQ_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    open: OpenPusherRequest
+    settled: int
+    after_seq: int
+    number: int
+    runs: _containers.RepeatedCompositeFieldContainer[Run]
+    ends: bytes
+    contents: bytes
+    def __init__(self, open: _Optional[_Union[OpenPusherRequest, _Mapping]] = ..., settled: _Optional[int] = ..., after_seq: _Optional[int] = ..., number: _Optional[int] = ..., runs: _Optional[_Iterable[_Union[Run, _Mapping]]] = ..., ends: _Optional[bytes] = ..., contents: _Optional[bytes] = ...) -> None: ...
+
+class PushAnswer(_message.Message):
+    __slots__ = ("outcomes", "window_messages", "window_bytes", "seq")
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    window_messages: int
+    window_bytes: int
+    seq: int
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., window_messages: _Optional[int] = ..., window_bytes: _Optional[int] = ..., seq: _Optional[int] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("number", "count", "seq", "duplicate", "refusal")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    count: int
+    seq: int
+    duplicate: bool
+    refusal: Refusal
+    def __init__(self, number: _Optional[int] = ..., count: _Optional[int] = ..., seq: _Optional[int] = ..., duplicate: _Optional[bool] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("status", "code", "detail")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    status: int
+    code: str
+    detail: str
+    def __init__(self, status: _Optional[int] = ..., code: _Optional[str] = ..., detail: _Optional[str] = ...) -> None: ...
+
+class BatchSubscription(_message.Message):
+    __slots__ = ("subscribe", "messages", "bytes")
+    SUBSCRIBE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    subscribe: SubscriptionRequest
+    messages: int
+    bytes: int
+    def __init__(self, subscribe: _Optional[_Union[SubscriptionRequest, _Mapping]] = ..., messages: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+
+class MessageBatch(_message.Message):
+    __slots__ = ("first_seq", "runs", "ends", "contents")
+    FIRST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
+    first_seq: int
+    runs: _containers.RepeatedCompositeFieldContainer[Run]
+    ends: bytes
+    contents: bytes
+    def __init__(self, first_seq: _Optional[int] = ..., runs: _Optional[_Iterable[_Union[Run, _Mapping]]] = ..., ends: _Optional[bytes] = ..., contents: _Optional[bytes] = ...) -> None: ...
+
 class OpenPusherRequest(_message.Message):
     __slots__ = ("queue_label", "pusher", "settled")
     QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]

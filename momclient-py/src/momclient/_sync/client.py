@@ -86,12 +86,12 @@ class MoMClient:
         """Delete a channel, which ends its subscriptions. Raises ChannelNotFound."""
         self._manager.delete_channel(channel_id)
 
-    def pusher(self, queue: str, *, attempt_timeout: float = 3.0, in_flight: int = 1024) -> Pusher:
+    def pusher(self, queue: str, *, attempt_timeout: float = 3.0, in_flight: int = 8192) -> Pusher:
         """Return a pusher to a queue; it looks the queue up at its first push.
 
-        `attempt_timeout` is how many seconds one attempt of a push may wait for its answer before it is tried again
-        over a new connection. `in_flight` is how many pushes may be under way at once; further ones wait for their
-        turn.
+        `attempt_timeout` is how many seconds a MoM may be silent while a push waits for its answer, before it is tried
+        again over a new connection. `in_flight` is how many messages may be under way at once, if the MoM allows as
+        many; further ones wait for their turn.
         """
         pusher = Pusher(
             self._manager,
@@ -103,11 +103,27 @@ class MoMClient:
         self._open.add(pusher)
         return pusher
 
-    def subscriber(self, channel: Channel | str, *, after_seq: int | None = None) -> Subscriber:
+    def subscriber(
+        self,
+        channel: Channel | str,
+        *,
+        after_seq: int | None = None,
+        buffer_messages: int = 65_536,
+        buffer_bytes: int = 8 * 1024 * 1024,
+    ) -> Subscriber:
         """Return a subscriber to a channel or channel id; it connects when the first message is asked for.
 
         It starts with the oldest message that the queue retains, or after the sequence `after_seq`.
+        `buffer_messages` and `buffer_bytes` bound what is received ahead of the reader; the last message may exceed the
+        bytes.
         """
-        subscriber = Subscriber(self._manager, channel, after_seq=after_seq, forget=self._open.discard)
+        subscriber = Subscriber(
+            self._manager,
+            channel,
+            after_seq=after_seq,
+            buffer_messages=buffer_messages,
+            buffer_bytes=buffer_bytes,
+            forget=self._open.discard,
+        )
         self._open.add(subscriber)
         return subscriber

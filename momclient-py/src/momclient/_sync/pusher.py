@@ -1,15 +1,16 @@
 # Generated from src/momclient/aio/pusher.py by scripts/make_sync.py: edit that one, then run `make sync`.
 
-"""Pushing: find the MoM, make the pusher known there, push, and find it again when the queue has moved.
+"""Pushing: find the MoM of the queue, keep a stream of pushes open there, and find it again when the queue has moved.
 
-Each push bears its number in the session, so that a MoM knows it again however often it is tried.
+`Pusher.push` puts a message in the line and waits; what goes out when, and what an answer means, is in `_pushes`. Each
+message bears its number, so that a MoM knows it again however often it is sent.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import Lock
 from types import TracebackType
 from typing import TypeVar
@@ -17,55 +18,30 @@ from typing import TypeVar
 import grpc
 
 from momclient import _wire, errors
-from momclient._links import Flag, Turns
-from momclient._proto import messages_pb2
-from momclient._session import Session, Ticket
+from momclient._links import Background, Flag, Promise, Stream
+from momclient._proto.messages_pb2 import PushAnswer, PushBatch
+from momclient._pushes import MOST_BYTES, MOST_MESSAGES, Push, Pushes
 from momclient._sync.manager import Manager
 from momclient.values import MoMInfo, Receipt
 
 Self = TypeVar("Self", bound="Pusher")
 
-# An attempt that is repeated with less time than this would most likely only make the outcome unknown.
-_LEAST_SECONDS = 0.1
-
 # For how long a push with an id of the caller's own is tried. MoMs know it again for two minutes, unless they are
 # configured otherwise.
 _LONGEST_WITH_ID_SECONDS = 60.0
 
-# How often a push looks whether the oldest one has its answer, while that is a quarter of a million pushes behind.
-_WINDOW_SECONDS = 0.1
+# How long a look-up may take where the MoM may well be where it was, should no manager answer.
+_LOOK_UP_SECONDS = 5.0
 
 # How many MoMs in a row may say where to go on, before a manager is asked.
 _MOST_HOPS = 3
 
 
-class _Link:
-    """A connection to the MoM that hosts the queue."""
-
-    def __init__(self, mom: MoMInfo) -> None:
-        self.mom = mom
-        # How many pushes are on it: a link that has been replaced is closed by the last of them, so that the failure
-        # of one push does not tear down others that would still be answered.
-        self.pushes = 0
-        # At which term the MoM knows each identity of the session.
-        self.terms: dict[bytes, int] = {}
-        # A sequence that the queue is known to have reached; lower than the truth is as right, only slower.
-        self.reached = 0
-        self.channel = grpc.insecure_channel(_wire.target(mom.host, mom.port), options=_wire.GRPC_OPTIONS)
-        self.open = self.channel.unary_unary(
-            "/messages.MessageStream/OpenPusher",
-            request_serializer=messages_pb2.OpenPusherRequest.SerializeToString,
-            response_deserializer=messages_pb2.OpenPusherResponse.FromString,
-        )
-        self.push = self.channel.unary_unary(
-            "/messages.MessageStream/PushToQueue",
-            request_serializer=messages_pb2.Push.SerializeToString,
-            response_deserializer=messages_pb2.PushOkResponse.FromString,
-        )
-
-
 class Pusher:
-    """Pushes messages to one queue. Made by `MoMClient.pusher`; may be shared."""
+    """Pushes messages to one queue. Made by `MoMClient.pusher`; may be shared.
+
+    What is pushed at the same time goes out together. Messages are committed in the order in which they are pushed.
+    """
 
     def __init__(
         self,
@@ -81,22 +57,20 @@ class Pusher:
         self._manager = manager
         self._queue = _wire.label(queue)
         self._attempt_timeout = attempt_timeout
-        self._in_flight = in_flight
-        self._turns = Turns(in_flight)
         self._forget = forget
         self._closed = Flag()
-        self._session = Session()
-        # Held for moments only, never across a call: it guards the link, who is on it, and where to go next.
+        # Held for moments only, never across a call: it guards the pushes, and what serves them.
         self._lock = Lock()
-        self._link: _Link | None = None
-        # Where the queue is now, as the MoM said that had it before, and how many of them have said so in a row.
+        self._pushes = Pushes(self._queue, in_flight)
+        self._driver: Background | None = None
+        # Raised when a push waits for a driver that has no stream.
+        self._work = Flag()
+        self._stream: Stream[PushBatch, PushAnswer] | None = None
+        # The rest is the driver's. Where the queue is, and where it is now, as the MoM said that had it before, and how
+        # many of them have said so in a row.
+        self._known: MoMInfo | None = None
         self._moved_to: MoMInfo | None = None
         self._hops = 0
-        # Held by the one push that looks the queue up for all. The rest is written only by that one.
-        self._turn_to_look = Turns(1)
-        self._looks = 0
-        self._failed_look: errors.Unavailable | None = None
-        self._known: MoMInfo | None = None
 
     def __enter__(self: Self) -> Self:
         return self
@@ -114,8 +88,7 @@ class Pusher:
     @property
     def mom(self) -> MoMInfo | None:
         """The MoM that this pusher is connected to, or None."""
-        link = self._link
-        return None if link is None else link.mom
+        return None if self._stream is None else self._known
 
     def push(
         self,
@@ -142,173 +115,176 @@ class Pusher:
         if some attempt may have been accepted and its answer was lost. The outcome of a push that is cancelled is
         unknown as well.
         """
-        request = messages_pb2.Push(
-            content=_wire.content(content), topic=_wire.topic_out(topic), queue_label=self._queue
-        )
+        key = b""
         if id is not None:
-            request.id = _wire.message_id(id)
+            key = uuid.UUID(_wire.message_id(id)).bytes
             timeout = min(timeout, _LONGEST_WITH_ID_SECONDS)
-        deadline = time.monotonic() + timeout
-        # gRPC's deadline runs as well while a call waits in its own line, and then does not tell that it was not sent.
-        if not self._turns.take(timeout):
-            raise errors.Overloaded(
-                f"not sent within {timeout:g} s: {self._in_flight} pushes of this pusher were in flight all the time",
-                code="in_flight_limit",
+        promise = Promise()
+        push = Push((_wire.content(content),), _wire.topic_out(topic), timeout=timeout, done=promise.keep, key=key)
+        self._run(push, promise)
+        return Receipt(push.ids()[0], push.seq, push.duplicate)
+
+    def push_many(
+        self, contents: Iterable[bytes | str], topic: str | None = None, *, timeout: float = 10.0
+    ) -> list[Receipt]:
+        """Push 1 to 1,024 messages together, and return what they were committed as, in order.
+
+        They are committed all or none, with nothing between them. Together they may have 1 MiB. For the rest it is as
+        with `push`.
+        """
+        encoded = [_wire.content(content) for content in contents]
+        if not 1 <= len(encoded) <= MOST_MESSAGES:
+            raise errors.InvalidArgument(
+                f"{len(encoded)} messages cannot be pushed together: use 1 to {MOST_MESSAGES}", code="invalid_argument"
             )
-        try:
-            if id is not None:
-                return self._push(request, None, deadline, timeout)
-            ticket = self._begin(deadline, timeout)
-            try:
-                return self._push(request, ticket, deadline, timeout)
-            finally:
-                self._session.settle(ticket)
-        finally:
-            self._turns.give()
+        promise = Promise()
+        push = Push(encoded, _wire.topic_out(topic), timeout=timeout, done=promise.keep, together=True)
+        if push.size > MOST_BYTES and len(encoded) > 1:
+            raise errors.InvalidArgument(
+                f"messages of {push.size} bytes cannot be pushed together: use {MOST_BYTES} or less",
+                code="message_too_large",
+            )
+        self._run(push, promise)
+        return [Receipt(name, push.seq + index, push.duplicate) for index, name in enumerate(push.ids())]
 
     def close(self) -> None:
-        """Close the connection once the pushes that are on it have ended."""
+        """Close the connection once the pushes that are on it have ended; those that are not sent yet end at once."""
         self._closed.set()
         self._forget(self)
         with self._lock:
-            link, self._link = self._link, None
-            idle = link is not None and link.pushes == 0
-        if link is not None and idle:
-            link.channel.close()
+            self._pushes.fail(_closed())
+            driver, stream = self._driver, self._stream
+            self._leave()
+        self._work.set()
+        if driver is not None:
+            driver.end(is_ending=stream is not None)
 
-    def _begin(self, deadline: float, timeout: float) -> Ticket:
-        while True:
-            ticket = self._session.begin()
-            if ticket is not None:
-                return ticket
-            if time.monotonic() + _WINDOW_SECONDS >= deadline:
-                raise errors.Overloaded(
-                    f"not sent within {timeout:g} s: the oldest push of this pusher had no answer all the time",
-                    code="in_flight_limit",
-                )
-            if self._closed.wait(_WINDOW_SECONDS):
-                raise _closed()
-
-    def _push(self, request: messages_pb2.Push, ticket: Ticket | None, deadline: float, timeout: float) -> Receipt:
-        backoff = _wire.Backoff()
-        unknown: errors.OutcomeUnknown | None = None
-        while True:
-            try:
-                return self._attempt(request, ticket, deadline, is_repeat=unknown is not None)
-            except errors.OutcomeUnknown as error:
-                last: errors.MoMError = error
-                unknown = error
-            except errors.Unavailable as error:
-                last = error
-            except errors.MoMError as error:
-                raise _wire.after_unknown(error, unknown) from error
-            pause = backoff.pause()
-            if time.monotonic() + pause + _LEAST_SECONDS >= deadline:
-                raise _time_is_up(timeout, _wire.after_unknown(last, unknown)) from last
-            if self._closed.wait(pause):
-                raise _wire.after_unknown(_closed(), unknown)
-
-    def _attempt(
-        self, request: messages_pb2.Push, ticket: Ticket | None, deadline: float, *, is_repeat: bool
-    ) -> Receipt:
-        link = self._connect(deadline)
-        failure: errors.MoMError | None = None
-        try:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                raise errors.Unavailable("finding the MoM of the queue took all the time")
-            if ticket is not None:
-                failure = _sign(request, ticket, link, is_repeat)
-                if failure is not None:
-                    raise failure
-            # A frozen MoM answers nothing, while its queues move on: one attempt does not get all the time there is.
-            answer = link.push(request, timeout=min(remaining, self._attempt_timeout))
-            link.reached = max(link.reached, answer.seq)
-            return Receipt(id=answer.id, seq=answer.seq, duplicate=answer.duplicate)
-        except grpc.RpcError as error:
-            failure = _elsewhere(_wire.push_error(error))
-            raise failure from error
-        finally:
-            self._release(link, failure)
-
-    def _connect(self, deadline: float) -> _Link:
-        """Return the connection, which the caller has to release. One push looks the queue up for all."""
-        looks = self._looks
-        link = self._use()
-        if link is not None:
-            return link
-        if not self._turn_to_look.take(deadline - time.monotonic()):
-            raise errors.Unavailable("the MoM of the queue was not found in time")
-        try:
-            link = self._use()
-            if link is not None:
-                return link
-            failed = self._failed_look
-            if self._looks > looks and failed is not None:
-                # It was looked for while this push waited: a thousand failing pushes ask the manager once.
-                raise type(failed)(failed.detail, code=failed.code)
-            self._looks += 1
-            self._failed_look = None
-            try:
-                link = self._open(deadline)
-            except errors.Unavailable as error:
-                self._failed_look = error
-                raise
-            with self._lock:
-                if not self._closed.is_set():
-                    self._link = link
-                    link.pushes += 1
-                    return link
-            link.channel.close()
-            raise _closed()
-        finally:
-            self._turn_to_look.give()
-
-    def _use(self) -> _Link | None:
+    def _run(self, push: Push, promise: Promise) -> None:
+        """Have the push sent, and wait until its outcome is known or its time is up."""
         with self._lock:
             if self._closed.is_set():
                 raise _closed()
-            if self._link is not None:
-                self._link.pushes += 1
-            return self._link
-
-    def _open(self, deadline: float) -> _Link:
-        """Connect to the MoM of the queue and make the pusher known there."""
-        link = _Link(self._find(deadline))
-        is_open = False
+            self._pushes.add(push)
+            if self._driver is None:
+                self._driver = Background(self._drive)
+            if self._stream is None:
+                self._work.set()
+            else:
+                self._stream.wake()
         try:
-            for pusher, settled in self._session.identities():
-                request = messages_pb2.OpenPusherRequest(queue_label=self._queue, pusher=pusher, settled=settled)
-                limit = max(0.0, min(deadline - time.monotonic(), self._attempt_timeout))
-                answer = link.open(request, timeout=limit)
-                link.terms[pusher] = answer.term
-                link.reached = answer.seq
-            is_open = True
-            return link
-        except grpc.RpcError as error:
-            failure = _elsewhere(_wire.open_error(error))
+            timeout = min(push.timeout, self._attempt_timeout)
+            while not promise.wait(timeout):
+                timeout = self._watch(push, time.monotonic())
+        except BaseException:
             with self._lock:
-                self._go_on(link, failure)
-            raise failure from error
-        finally:
-            if not is_open:
-                link.channel.close()
+                self._pushes.drop(push)
+                self._leave()
+            raise
+        if push.error is not None:
+            # Others may end with the same one.
+            raise type(push.error)(push.error.detail, code=push.error.code) from push.error
 
-    def _find(self, deadline: float) -> MoMInfo:
+    def _watch(self, push: Push, now: float) -> float:
+        """End what has lasted too long, this push or the stream, and return in how many seconds to look again.
+
+        A frozen MoM keeps its connections and answers nothing, and whoever waits for it sees that.
+        """
         with self._lock:
-            moved_to, self._moved_to = self._moved_to, None
-            if moved_to is None:
-                self._hops = 0
+            if now >= push.deadline:
+                self._pushes.give_up(push)
+                self._leave()
+            silent_since = self._pushes.silent_since()
+            until = push.deadline
+            if self._stream is not None and silent_since is not None:
+                if now >= silent_since + self._attempt_timeout:
+                    self._stream.end()
+                else:
+                    until = min(until, silent_since + self._attempt_timeout)
+            return max(0.0, min(until - now, self._attempt_timeout))
+
+    def _leave(self) -> None:
+        """End the stream if the pusher is closed and nobody waits for an answer any more. The caller has the lock."""
+        if self._stream is not None and self._closed.is_set() and not self._pushes.is_wanted:
+            self._stream.end()
+
+    def _drive(self) -> None:
+        """Serve pushes, as long as the pusher is not closed or some are under way."""
+        try:
+            while not self._is_over():
+                self._work.wait()
+                self._work.clear()
+                while self._is_wanted():
+                    self._lose(self._serve())
+                    self._closed.wait(self._pushes.backoff.pause())
+        finally:
+            # Should it be interrupted, the next push finds all as at the beginning.
+            self._driver = None
+            self._lose(errors.Unavailable("the pusher was interrupted"))
+
+    def _lose(self, failure: errors.MoMError) -> None:
+        """Go on without a stream."""
+        self._go_on(failure)
+        with self._lock:
+            # At once, lest it be given any more to send.
+            stream, self._stream = self._stream, None
+            self._pushes.lost(failure)
+            if self._closed.is_set():
+                self._pushes.fail(_closed())
+        if stream is not None:
+            stream.close()
+
+    def _is_wanted(self) -> bool:
+        with self._lock:
+            return self._pushes.is_wanted
+
+    def _serve(self) -> errors.MoMError:
+        """Find the MoM and have it answer pushes; return what ended that."""
+        try:
+            mom = self._find()
+        except errors.MoMError as error:
+            return error
+        stream = Stream((mom.host, mom.port), "StreamPushes", self._take, PushAnswer)
+        with self._lock:
+            self._stream = stream
+            self._pushes.begin(time.monotonic())
+        stream.wake()
+        try:
+            while not self._is_over() and (answer := stream.read()) is not None:
+                with self._lock:
+                    refusal = self._pushes.answered(answer, time.monotonic())
+                if refusal is not None:
+                    if _wire.is_elsewhere(refusal):
+                        return refusal
+                    self._closed.wait(self._pushes.backoff.pause())
+                    with self._lock:
+                        self._pushes.resume()
+                stream.wake()
+        except grpc.RpcError as error:
+            return _wire.push_error(error)
+        return errors.Unavailable(f"{mom.host}:{mom.port} was silent for too long, or ended the stream")
+
+    def _is_over(self) -> bool:
+        return self._closed.is_set() and not self._is_wanted()
+
+    def _take(self, stream: Stream[PushBatch, PushAnswer]) -> PushBatch | None:
+        """Return what the stream is to send next."""
+        with self._lock:
+            if stream is not self._stream:
+                return None
+            batch = self._pushes.take(time.monotonic())
+            if batch is None and self._pushes.is_spent:
+                stream.end()
+            return batch
+
+    def _find(self) -> MoMInfo:
+        moved_to, self._moved_to = self._moved_to, None
         if moved_to is not None:
             self._known = moved_to
             return moved_to
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            # Others' look-ups have used the time that this push had.
-            raise errors.Unavailable("the MoM of the queue was not found in time")
+        self._hops = 0
         try:
             # Where there is a place to fall back on, some time is left for it.
-            limit = remaining if self._known is None else remaining / 2
+            limit = None if self._known is None else _LOOK_UP_SECONDS
             self._known = self._manager.queue(self._queue, timeout=limit)
         except errors.Unavailable:
             # Without a manager nothing moves, so the MoM may well be where it was.
@@ -316,18 +292,7 @@ class Pusher:
                 raise
         return self._known
 
-    def _release(self, link: _Link, failure: errors.MoMError | None) -> None:
-        keep = failure is None or _wire.is_in_place(failure)
-        with self._lock:
-            link.pushes -= 1
-            if not keep and failure is not None and self._link is link:
-                self._link = None
-                self._go_on(link, failure)
-            idle = self._link is not link and link.pushes == 0
-        if idle:
-            link.channel.close()
-
-    def _go_on(self, link: _Link, failure: errors.MoMError) -> None:
+    def _go_on(self, failure: errors.MoMError) -> None:
         """Remember where to go on, if the MoM has said it."""
         if not isinstance(failure, _wire.Moved) or self._hops >= _MOST_HOPS:
             return
@@ -335,34 +300,9 @@ class Pusher:
             self._moved_to = MoMInfo(*failure.owner, self._queue)
             self._hops += 1
         elif failure.code == _wire.PUSHER_NOT_OPEN:
-            self._moved_to = link.mom
+            self._moved_to = self._known
             self._hops += 1
-
-
-def _sign(request: messages_pb2.Push, ticket: Ticket, link: _Link, is_repeat: bool) -> errors.MoMError | None:
-    """Write into the request which push it is. With `is_repeat`, an earlier attempt may have been accepted."""
-    term = link.terms.get(ticket.pusher)
-    if term is None:
-        return _wire.Moved("the pusher has a new identity, which the MoM does not know yet", code=_wire.PUSHER_NOT_OPEN)
-    after = ticket.attempt(link.reached)
-    origin = messages_pb2.Origin(pusher=ticket.pusher, number=ticket.number, settled=ticket.settled, term=term)
-    if is_repeat:
-        origin.after_seq = after
-    request.origin.CopyFrom(origin)
-    return None
-
-
-def _elsewhere(failure: errors.MoMError) -> errors.MoMError:
-    if isinstance(failure, errors.NotFound):
-        # Only the manager knows whether the queue is gone or on its way to another MoM.
-        return _wire.Moved(failure.detail, code=failure.code)
-    return failure
 
 
 def _closed() -> errors.Closed:
     return errors.Closed("the pusher is closed, and the message was not accepted")
-
-
-def _time_is_up(timeout: float, error: errors.MoMError) -> errors.MoMError:
-    kind = errors.Unavailable if isinstance(error, _wire.Moved) else type(error)
-    return kind(f"not acknowledged within {timeout:g} s: {error.detail}", code=error.code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
@@ -12,8 +12,9 @@ from typing import TypeVar
 import grpc
 
 from momclient import _wire, errors
+from momclient._delivery import MOST_CREDITS, Credits, messages
 from momclient._links import AsyncFlag, AsyncStream
-from momclient._proto import messages_pb2
+from momclient._proto.messages_pb2 import BatchSubscription, MessageBatch, SubscriptionRequest
 from momclient.aio.manager import Manager
 from momclient.values import Channel, Message
 
@@ -40,10 +41,17 @@ class Subscriber:
         channel: Channel | str,
         *,
         after_seq: int | None,
+        buffer_messages: int,
+        buffer_bytes: int,
         forget: Callable[[Subscriber], None],
     ) -> None:
         if after_seq is not None and after_seq < 0:
             raise errors.InvalidArgument(f"after_seq {after_seq} is not legal: use 0 or more", code="invalid_argument")
+        if not (1 <= buffer_messages <= MOST_CREDITS and buffer_bytes >= 1):
+            raise errors.InvalidArgument(
+                f"a buffer of {buffer_messages} messages and {buffer_bytes} bytes is not legal: use 1 or more of each",
+                code="invalid_argument",
+            )
         self._manager = manager
         self._id = _wire.channel_id(channel if isinstance(channel, str) else channel.id)
         self._place = None if isinstance(channel, str) else channel
@@ -52,7 +60,12 @@ class Subscriber:
         self._last_seq = after_seq or 0
         self._forget = forget
         self._closed = AsyncFlag()
-        self._stream: AsyncStream | None = None
+        self._buffer = (buffer_messages, buffer_bytes)
+        self._stream: AsyncStream[BatchSubscription, MessageBatch] | None = None
+        # Of the present stream: how much the MoM may send, and what of the last batch was not yielded yet.
+        self._credits: Credits
+        self._batch: MessageBatch | None = None
+        self._ready: Iterator[Message] = iter(())
         self._connected_at = 0.0
         self._backoff = _wire.Backoff()
 
@@ -68,10 +81,29 @@ class Subscriber:
         return self
 
     async def __anext__(self) -> Message:
+        while True:
+            for message in self._ready:
+                self._last_seq = message.seq
+                return message
+            if not await self._receive():
+                raise StopAsyncIteration
+
+    async def batches(self) -> AsyncIterator[list[Message]]:
+        """Yield the messages in lists, of those that came together, instead of one by one."""
+        while True:
+            if batch := list(self._ready):
+                self._last_seq = batch[-1].seq
+                yield batch
+            elif not await self._receive():
+                return
+
+    async def _receive(self) -> bool:
+        """Wait for the next messages, and tell whether there are some: there are none after `close`."""
         while not self._closed.is_set():
             try:
                 stream = self._stream or await self._connect()
-                answer = await stream.read()
+                self._read_out(stream)
+                batch = await stream.read()
             except grpc.RpcError as error:
                 await self._broke(_wire.subscribe_error(error))
             except errors.Unavailable as error:
@@ -79,21 +111,25 @@ class Subscriber:
                     raise
                 await self._broke(error)
             except BaseException:
-                # A reader that was interrupted has lost its call, and perhaps a message with it: the next read
+                # A reader that was interrupted has lost its call, and perhaps messages with it: the next read
                 # subscribes anew after the last one that was yielded.
                 await self._disconnect()
                 raise
             else:
-                if answer is None:
-                    await self._broke(errors.Unavailable("the MoM ended the subscription"))
-                elif answer.seq > self._last_seq:
-                    self._last_seq = answer.seq
+                if batch is not None:
                     self._backoff.reset()
-                    return Message(
-                        id=answer.id, content=answer.content, topic=_wire.topic_in(answer.topic), seq=answer.seq
-                    )
+                    self._batch, self._ready = batch, messages(batch, self._last_seq)
+                    return True
+                await self._broke(errors.Unavailable("the MoM ended the subscription"))
         await self._disconnect()
-        raise StopAsyncIteration
+        return False
+
+    def _read_out(self, stream: AsyncStream[BatchSubscription, MessageBatch]) -> None:
+        """Tell the MoM that there is room for as many messages as the last batch had."""
+        batch, self._batch = self._batch, None
+        if batch is not None:
+            self._credits.read(batch)
+            stream.wake()
 
     @property
     def channel_id(self) -> str:
@@ -114,10 +150,11 @@ class Subscriber:
     async def close(self) -> None:
         """End the iteration, also one that waits elsewhere, and the connection."""
         self._closed.set()
+        self._ready = iter(())
         self._forget(self)
         await self._disconnect()
 
-    async def _connect(self) -> AsyncStream:
+    async def _connect(self) -> AsyncStream[BatchSubscription, MessageBatch]:
         if self._place is None or self._doubted:
             try:
                 self._place = await self._manager.channel(self._id)
@@ -126,10 +163,12 @@ class Subscriber:
                 if self._place is None:
                     raise
                 log.warning("channel %s cannot be looked up: %s", self._id, error)
-        request = messages_pb2.SubscriptionRequest(channel_id=self._id, after_seq=self._last_seq)
-        stream = AsyncStream(self._place.host, self._place.port, request)
+        request = SubscriptionRequest(channel_id=self._id, after_seq=self._last_seq)
+        credits_ = Credits(request, *self._buffer)
+        place = (self._place.host, self._place.port)
+        stream = AsyncStream(place, "SubscribeToBatches", lambda _: credits_.take(), MessageBatch)
         self._connected_at = time.monotonic()
-        self._stream = stream
+        self._stream, self._credits, self._batch = stream, credits_, None
         if self._closed.is_set():
             # `close` has not seen this stream, so it is ended here; reading it then says so.
             await self._disconnect()
