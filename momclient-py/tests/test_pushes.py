@@ -367,11 +367,15 @@ def test_numbers_are_settled_up_to_the_oldest_that_is_wanted() -> None:
     line.commit(5, seq=2)
     line.pushes.drop(pushes[0])
     line.add(b"x")
-    assert line.take().settled == 3
-    line.commit(3, 2, seq=3)
-    line.commit(6, seq=5)
+    assert line.take().settled == 1, "it is under way, wanted or not"
+    line.commit(6, seq=3)
+    line.commit(1, seq=4)
     line.add(b"x")
-    assert line.take().settled == 7
+    assert line.take().settled == 3
+    line.commit(3, 2, seq=5)
+    line.commit(7, seq=7)
+    line.add(b"x")
+    assert line.take().settled == 8
 
 
 def test_a_push_waits_while_the_oldest_is_too_far_behind() -> None:

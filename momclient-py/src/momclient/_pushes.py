@@ -305,10 +305,13 @@ class Pushes:
 
     @property
     def settled(self) -> int:
-        """The lowest number whose outcome is still wanted, or that is the next to be given."""
+        """The lowest number whose outcome is still wanted, or that is the next to be given.
+
+        What is under way is not settled even if nobody wants to know: the MoM may have refused it for now, and would
+        then not hold back any more what comes after it.
+        """
         for push in self._flying.values():
-            if not push.is_done:
-                return push.number
+            return push.number
         for push in self._line:
             if not push.number:
                 break
