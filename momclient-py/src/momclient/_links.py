@@ -15,7 +15,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from momclient import _wire
+from momclient import _wire, errors
 
 _SERVICE = "/messages.MessageStream/"
 
@@ -151,7 +151,8 @@ class Background:
 class AsyncStream(Generic[Request, Answer]):
     """One call in both directions with a connection of its own; `open` once the MoM has accepted it.
 
-    `take` is asked for the next request whenever the one before is on its way, and after each `wake`.
+    `take` is asked for the next request whenever the one before is on its way, and after each `wake`. Once `read` has
+    returned None, `fault` is what ended the stream.
     """
 
     def __init__(
@@ -160,12 +161,15 @@ class AsyncStream(Generic[Request, Answer]):
         method: str,
         take: Callable[[AsyncStream[Request, Answer]], Request | None],
         answer: type[Answer],
+        translate: Callable[[grpc.RpcError], errors.MoMError],
     ) -> None:
         self._take = take
+        self._translate = translate
         self._answer = answer
         self._asked = asyncio.Event()
         self._is_ended = False
         self.open = False
+        self.fault: errors.MoMError = errors.Unavailable("the MoM ended the stream")
         self._channel = grpc.aio.insecure_channel(_wire.target(*place), options=_wire.GRPC_OPTIONS)
         call = self._channel.stream_stream(
             _SERVICE + method,
@@ -191,7 +195,7 @@ class AsyncStream(Generic[Request, Answer]):
             self._asked.set()
 
     async def read(self) -> Answer | None:
-        """Return the next answer, or None at the end of the stream and after `end`."""
+        """Return the next answer, or None when the stream has ended."""
         try:
             if not self.open:
                 # The MoM answers with headers as soon as it has accepted the call.
@@ -203,10 +207,10 @@ class AsyncStream(Generic[Request, Answer]):
             if self._is_ended and not _task_is_cancelled():
                 return None
             raise
-        except grpc.RpcError:
-            if self._is_ended:
-                return None
-            raise
+        except grpc.RpcError as error:
+            if not self._is_ended:
+                self.fault = self._translate(error)
+            return None
         return answer if isinstance(answer, self._answer) else None
 
     def end(self) -> None:
@@ -225,7 +229,7 @@ class Stream(Generic[Request, Answer]):
     """One call in both directions with a connection of its own; `open` once the MoM has accepted it.
 
     `take` is asked for the next request whenever the one before is on its way, and after each `wake`, by a thread of
-    gRPC's.
+    gRPC's. Once `read` has returned None, `fault` is what ended the stream.
     """
 
     def __init__(
@@ -234,11 +238,14 @@ class Stream(Generic[Request, Answer]):
         method: str,
         take: Callable[[Stream[Request, Answer]], Request | None],
         answer: type[Answer],
+        translate: Callable[[grpc.RpcError], errors.MoMError],
     ) -> None:
         self._take = take
+        self._translate = translate
         self._asked = threading.Event()
         self._is_ended = False
         self.open = False
+        self.fault: errors.MoMError = errors.Unavailable("the MoM ended the stream")
         self._channel = grpc.insecure_channel(_wire.target(*place), options=_wire.GRPC_OPTIONS)
         call = self._channel.stream_stream(
             _SERVICE + method,
@@ -264,17 +271,20 @@ class Stream(Generic[Request, Answer]):
             self._asked.set()
 
     def read(self) -> Answer | None:
-        """Return the next answer, or None at the end of the stream and after `end`."""
+        """Return the next answer, or None when the stream has ended."""
         try:
             if not self.open:
                 # The MoM answers with headers as soon as it has accepted the call.
                 self._call.initial_metadata()
                 self.open = self._call.is_active()
             return next(self._call, None)
-        except grpc.RpcError:
-            if self._is_ended:
-                return None
-            raise
+        except grpc.RpcError as error:
+            if not self._is_ended:
+                self.fault = self._translate(error)
+            # What is raised is the call itself, and its traceback would keep it until the garbage is collected. At the
+            # exit of the program it would then wait for a lock that a thread of gRPC's may have taken with it.
+            error.__traceback__ = None
+            return None
 
     def end(self) -> None:
         """End the call; a pending `read` returns None."""

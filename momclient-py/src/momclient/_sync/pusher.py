@@ -15,8 +15,6 @@ from threading import Lock
 from types import TracebackType
 from typing import TypeVar
 
-import grpc
-
 from momclient import _wire, errors
 from momclient._links import Background, Flag, Promise, Stream
 from momclient._proto.messages_pb2 import PushAnswer, PushBatch
@@ -197,6 +195,7 @@ class Pusher:
             until = push.deadline
             if self._stream is not None and silent_since is not None:
                 if now >= silent_since + self._attempt_timeout:
+                    self._stream.fault = errors.Unavailable(f"the MoM was silent for {self._attempt_timeout:g} s")
                     self._stream.end()
                 else:
                     until = min(until, silent_since + self._attempt_timeout)
@@ -243,25 +242,22 @@ class Pusher:
             mom = self._find()
         except errors.MoMError as error:
             return error
-        stream = Stream((mom.host, mom.port), "StreamPushes", self._take, PushAnswer)
+        stream = Stream((mom.host, mom.port), "StreamPushes", self._take, PushAnswer, _wire.push_error)
         with self._lock:
             self._stream = stream
             self._pushes.begin(time.monotonic())
         stream.wake()
-        try:
-            while not self._is_over() and (answer := stream.read()) is not None:
+        while not self._is_over() and (answer := stream.read()) is not None:
+            with self._lock:
+                refusal = self._pushes.answered(answer, time.monotonic())
+            if refusal is not None:
+                if _wire.is_elsewhere(refusal):
+                    return refusal
+                self._closed.wait(self._pushes.backoff.pause())
                 with self._lock:
-                    refusal = self._pushes.answered(answer, time.monotonic())
-                if refusal is not None:
-                    if _wire.is_elsewhere(refusal):
-                        return refusal
-                    self._closed.wait(self._pushes.backoff.pause())
-                    with self._lock:
-                        self._pushes.resume()
-                stream.wake()
-        except grpc.RpcError as error:
-            return _wire.push_error(error)
-        return errors.Unavailable(f"{mom.host}:{mom.port} was silent for too long, or ended the stream")
+                    self._pushes.resume()
+            stream.wake()
+        return stream.fault
 
     def _is_over(self) -> bool:
         return self._closed.is_set() and not self._is_wanted()

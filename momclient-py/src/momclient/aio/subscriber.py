@@ -9,8 +9,6 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TypeVar
 
-import grpc
-
 from momclient import _wire, errors
 from momclient._delivery import MOST_CREDITS, Credits, messages
 from momclient._links import AsyncFlag, AsyncStream
@@ -104,8 +102,6 @@ class Subscriber:
                 stream = self._stream or await self._connect()
                 self._read_out(stream)
                 batch = await stream.read()
-            except grpc.RpcError as error:
-                await self._broke(_wire.subscribe_error(error))
             except errors.Unavailable as error:
                 if self._place is None:
                     raise
@@ -120,7 +116,7 @@ class Subscriber:
                     self._backoff.reset()
                     self._batch, self._ready = batch, messages(batch, self._last_seq)
                     return True
-                await self._broke(errors.Unavailable("the MoM ended the subscription"))
+                await self._broke(stream.fault)
         await self._disconnect()
         return False
 
@@ -166,7 +162,9 @@ class Subscriber:
         request = SubscriptionRequest(channel_id=self._id, after_seq=self._last_seq)
         credits_ = Credits(request, *self._buffer)
         place = (self._place.host, self._place.port)
-        stream = AsyncStream(place, "SubscribeToBatches", lambda _: credits_.take(), MessageBatch)
+        stream = AsyncStream(
+            place, "SubscribeToBatches", lambda _: credits_.take(), MessageBatch, _wire.subscribe_error
+        )
         self._connected_at = time.monotonic()
         self._stream, self._credits, self._batch = stream, credits_, None
         if self._closed.is_set():
