@@ -36,10 +36,6 @@ use crate::options::{Command, Options};
 use crate::report::Report;
 use crate::system::System;
 
-/// As in rmom, so that the generator costs as little as it can.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let options = Options::parse();
     match runtime(&options.command).and_then(|runtime| runtime.block_on(run(&options))) {

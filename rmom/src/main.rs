@@ -15,10 +15,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Endpoint;
 use tracing_subscriber::EnvFilter;
 
-/// Messages are allocated in one thread's turn and freed in another's, in sizes of their own.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const USAGE: &str = "usage: rmom PATH.yaml          run a MoM with the settings in PATH.yaml
        rmom health PATH.yaml   exit with 0 if that MoM is alive
 

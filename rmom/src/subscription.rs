@@ -9,10 +9,9 @@ use std::sync::{Arc, Weak};
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use protos::{BatchSubscription, Encoded};
 use storage::chaos::{self, Mutant};
-use storage::{Page, Store, StoredBatch};
+use storage::{Store, StoredBatch};
 use tokio::sync::{OwnedSemaphorePermit, broadcast};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 use tonic::Streaming;
 
 use crate::batch::{Batch, Credit};
@@ -51,18 +50,6 @@ pub struct Subscription {
     page_rows: i64,
     /// What was read from the database and is still to be sent, last first.
     page: Vec<Batch>,
-    /// What comes after that.
-    ahead: Option<Ahead>,
-}
-
-/// A page that is read while the one before it is sent.
-#[derive(Debug)]
-struct Ahead {
-    after: i64,
-    rows: i64,
-    /// Where the cursor had to read to when the reading began.
-    stored: i64,
-    page: AbortOnDropHandle<storage::Result<Page>>,
 }
 
 /// Where a subscription is, and how far it has to read the database before it can go live. Pure, so that every
@@ -131,7 +118,6 @@ impl Subscription {
             cursor,
             page_rows: PAGE_ROWS.0,
             page: Vec::new(),
-            ahead: None,
         }
     }
 
@@ -190,53 +176,36 @@ impl Subscription {
     }
 
     async fn read_page(&mut self) -> Result<(), Error> {
-        let ahead = self.ahead.take();
-        let reading = match ahead.filter(|ahead| ahead.after == self.cursor.sent) {
-            Some(ahead) => ahead,
-            None => self.read_after(self.cursor.sent),
-        };
+        // What was committed before the page is read, is in it.
+        let stored = self.cursor.stored;
+        let read =
+            self.store
+                .read_page(self.queue.id, self.cursor.sent, self.page_rows, PAGE_BYTES);
         let page = tokio::select! {
             biased;
             error = self.ended() => return Err(error),
-            page = reading.page => page,
+            page = read => page?,
         };
-        // It ends early only if the whole program does.
-        let page = page.map_err(|_| Error::Stopping)??;
         let rows = page.batches.len() as i64;
         self.page = merged(page.batches)
             .map(|stored| Batch::new(stored.first_seq, stored.messages))
             .collect();
-        let last_seq = self.page.last().map(Batch::last_seq);
         self.page.reverse();
         if page.is_last {
             // Skips what has expired at the end; in front of a batch, taking the batch does.
             if self.page.is_empty() {
-                self.cursor.reached_end(reading.stored);
+                self.cursor.reached_end(stored);
             }
-            return Ok(());
-        }
-        // Rows are cheap to ask for where they are small, and not where they are large.
-        let wanted = if rows < reading.rows {
-            rows * 2
         } else {
-            rows * 4
-        };
-        self.page_rows = wanted.clamp(PAGE_ROWS.0, PAGE_ROWS.1);
-        self.ahead = last_seq.map(|last_seq| self.read_after(last_seq));
-        Ok(())
-    }
-
-    /// Begins to read what follows a sequence.
-    fn read_after(&self, after: i64) -> Ahead {
-        let (store, queue_id, rows) = (self.store.clone(), self.queue.id, self.page_rows);
-        let read = async move { store.read_page(queue_id, after, rows, PAGE_BYTES).await };
-        Ahead {
-            after,
-            rows,
-            // What was committed before the page is read, is in it.
-            stored: self.cursor.stored,
-            page: AbortOnDropHandle::new(tokio::spawn(read)),
+            // Rows are cheap to ask for where they are small, and not where they are large.
+            let wanted = if rows < self.page_rows {
+                rows * 2
+            } else {
+                rows * 4
+            };
+            self.page_rows = wanted.clamp(PAGE_ROWS.0, PAGE_ROWS.1);
         }
+        Ok(())
     }
 
     /// The next batch of the feed, or `None` if the feed went on without this subscription.
