@@ -62,6 +62,10 @@ impl Connect {
                 ("lock_timeout", "2s"),
                 ("statement_timeout", "60s"),
                 ("idle_in_transaction_session_timeout", "10s"),
+                // Batches come faster than the server gathers statistics about them. Without any it takes what a
+                // subscription has still to read for a few rows, gathers all of them for each page, and sorts them:
+                // a backlog of small batches was read at a tenth of the speed.
+                ("enable_bitmapscan", "off"),
             ]),
             min_connections: 0,
             max_connections: 10,
