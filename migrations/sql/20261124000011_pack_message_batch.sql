@@ -40,6 +40,9 @@ alter table message_batch
     alter column counts set storage external,
     alter column ends set storage external;
 
+-- What fits into a page stays in its row: apart it would be several rows with an index of their own.
+alter table message_batch set (toast_tuple_target = 8160);
+
 drop function pack_contents(bytea[]);
 drop function pack_ends(bytea[]);
 drop function put_end(integer);

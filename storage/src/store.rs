@@ -63,8 +63,8 @@ impl Connect {
                 ("statement_timeout", "60s"),
                 ("idle_in_transaction_session_timeout", "10s"),
                 // Batches come faster than the server gathers statistics about them. Without any it takes what a
-                // subscription has still to read for a few rows, gathers all of them for each page, and sorts them:
-                // a backlog of small batches was read at a tenth of the speed.
+                // subscription has still to read for a few rows, gathers all of them for each page, and sorts them: each
+                // page costs as much as the whole backlog.
                 ("enable_bitmapscan", "off"),
             ]),
             min_connections: 0,
