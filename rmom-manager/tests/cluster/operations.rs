@@ -36,6 +36,20 @@ async fn until_loads(rest: &Rest, cluster: &Cluster, expected: &[i64]) {
 #[tokio::test]
 async fn a_mom_is_removed_and_registered_while_the_system_runs() {
     let cluster = Cluster::start(2, 2).await.unwrap();
+    // A manager serves before it has registered the MoMs of its list, and would register again what is removed here.
+    wait_until(
+        "both managers to be through with it",
+        PATIENCE,
+        async || {
+            let is_through = |index| {
+                let log = cluster.folder().join(format!("manager{index}.log"));
+                let log = std::fs::read_to_string(log).unwrap();
+                log.contains("leading since") || log.contains("another manager leads")
+            };
+            (0..2).all(is_through)
+        },
+    )
+    .await;
     let (rest, other) = (Rest::of(&cluster, 0), Rest::of(&cluster, 1));
     let port = cluster.mom(1).port();
     let path = format!("/moms/{}", id(&rest, &cluster, 1).await);
