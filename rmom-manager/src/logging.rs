@@ -2,9 +2,9 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::fmt;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Starts it. `RUST_LOG` is `info` where it is not set. Rocket and the notices of the database's server are silent
@@ -23,7 +23,7 @@ pub(crate) fn start() {
         .into_iter()
         .filter(|library| wish.contains(library))
         .collect();
-    let filter = filter.and(filter_fn(move |event| {
+    let not_noise = filter_fn(move |event| {
         let target = event.target();
         // What Rocket's macros say in our modules has a target that ends like this.
         let is_rocket = target.starts_with("rocket") || target.ends_with("::_");
@@ -32,12 +32,17 @@ pub(crate) fn start() {
         let is_notice =
             target.starts_with("sqlx::postgres::notice") || target.starts_with("sqlx_core::pool");
         (!is_rocket || wanted.contains(&"rocket")) && (!is_notice || wanted.contains(&"sqlx"))
-    }));
+    });
     let lines = fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
+    // Filters of the whole registry, not of one layer: a layer's own filter remembers the last question that the `log`
+    // crate asked on the same thread, which sqlx does with each statement, and loses the next event by its answer
+    // (tokio-rs/tracing issue 2519).
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
+        .with(filter)
+        .with(not_noise)
+        .with(lines)
         .init();
     if let Some(fault) = fault {
         tracing::warn!(
