@@ -15,7 +15,7 @@ use protos::{
     ListChannelsRequest, ListChannelsResponse, ListQueuesRequest, ListQueuesResponse,
     OpenPusherRequest, OpenPusherResponse, Push, PushAnswer, PushBatch, PushOkResponse,
     RebuildQueueOkResponse, RebuildQueueRequest, ReleaseQueueOkResponse, ReleaseQueueRequest,
-    SubscriptionRequest, names,
+    StatisticsRequest, StatisticsResponse, SubscriptionRequest, names,
 };
 use storage::Store;
 use tokio::sync::Semaphore;
@@ -266,6 +266,13 @@ impl MessageStream for Service {
             other => other.into(),
         })?;
         Ok(Response::new(DeleteChannelOkResponse {}))
+    }
+
+    async fn get_statistics(
+        &self,
+        _: Request<StatisticsRequest>,
+    ) -> Result<Response<StatisticsResponse>, Status> {
+        Err(Status::unimplemented("to be made"))
     }
 
     async fn get_heartbeat(
