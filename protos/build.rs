@@ -1,5 +1,5 @@
 //! Compiles `messages.proto` twice: messages and client stubs as they are, and server stubs that stream what was
-//! encoded before.
+//! encoded before and decode no more than is legal.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=messages.proto");
@@ -16,6 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .build_client(false)
         .extern_path(".messages", "crate")
+        .extern_path(".messages.PushBatch", "crate::Received")
         .extern_path(".messages.Message", "crate::Encoded")
         .extern_path(".messages.MessageBatch", "crate::Encoded")
         .out_dir(server)

@@ -1,7 +1,8 @@
 //! The gRPC contract of rusty-mom: `messages.proto`, compiled without `protoc`.
 //!
 //! Messages and the client stub are generated as usual. The server stub streams [`Encoded`] instead of
-//! [`Message`] and [`MessageBatch`], so that messages are encoded once, not once for each subscription.
+//! [`Message`] and [`MessageBatch`], so that messages are encoded once, not once for each subscription, and receives
+//! each [`PushBatch`] as [`Received`], so that a small one cannot stand for much memory.
 
 pub mod codes;
 pub mod ends;
@@ -9,7 +10,7 @@ pub mod names;
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::DecodeError;
-use prost::encoding::{DecodeContext, WireType};
+use prost::encoding::{DecodeContext, WireType, skip_field};
 
 /// What prost and tonic generate documents itself in `messages.proto`.
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
@@ -76,5 +77,66 @@ impl prost::Message for Encoded {
 
     fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+/// A [`PushBatch`] of which no more runs are decoded than are legal, and one: a run takes two bytes of a message, and
+/// forty times as much in memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Received(pub PushBatch);
+
+/// The field `runs` of a [`PushBatch`].
+const RUNS: u32 = 5;
+
+impl prost::Message for Received {
+    fn encode_raw(&self, buf: &mut impl BufMut) {
+        self.0.encode_raw(buf);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        if tag == RUNS && self.0.runs.len() > MAX_PUSH_MESSAGES {
+            return skip_field(wire_type, tag, buf, ctx);
+        }
+        self.0.merge_field(tag, wire_type, buf, ctx)
+    }
+
+    fn encoded_len(&self) -> usize {
+        self.0.encoded_len()
+    }
+
+    fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn of_a_batch_with_too_many_runs_only_as_many_are_decoded_as_tell_that() {
+        let run = Run {
+            count: 1,
+            ..Run::default()
+        };
+        for (sent, received) in [(MAX_PUSH_MESSAGES, 1024), (500_000, 1025)] {
+            let batch = PushBatch {
+                number: 7,
+                runs: vec![run.clone(); sent],
+                contents: Bytes::from_static(b"after the runs"),
+                ..PushBatch::default()
+            };
+            let Received(decoded) = Received::decode(batch.encode_to_vec().as_slice()).unwrap();
+            assert_eq!(decoded.runs.len(), received);
+            assert_eq!((decoded.number, &decoded.contents), (7, &batch.contents));
+        }
     }
 }

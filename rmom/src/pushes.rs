@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::stream::{self, Stream};
 use protos::{
     MAX_PUSH_BYTES, MAX_PUSH_MESSAGES, OpenPusherRequest, OpenPusherResponse, Push, PushAnswer,
-    PushBatch, PushOkResponse, ends, names,
+    PushBatch, PushOkResponse, Received, ends, names,
 };
 use storage::chaos::{self, Mutant};
 use storage::{Run, Store};
@@ -159,10 +159,10 @@ impl Pushes {
     /// Serves a stream of pushes, of which `incoming` is to bring the opening first.
     pub async fn stream(
         self: &Arc<Self>,
-        mut incoming: Streaming<PushBatch>,
+        mut incoming: Streaming<Received>,
     ) -> Result<impl Stream<Item = Result<PushAnswer, Status>> + use<>, Status> {
         let room = self.check_room()?;
-        let opening = incoming.message().await?.and_then(|first| first.open);
+        let opening = incoming.message().await?.and_then(|first| first.0.open);
         let opening = opening.ok_or(Error::Malformed {
             field: "open",
             fault: "is missing in the first message of the stream",
@@ -204,7 +204,7 @@ struct PushStream {
     queue: Arc<Queue>,
     open: OpenStream,
     opened: Opened,
-    incoming: Streaming<PushBatch>,
+    incoming: Streaming<Received>,
     is_reading: bool,
     outbox: Arc<Outbox>,
     /// Whether the opening was.
@@ -237,7 +237,7 @@ impl PushStream {
                     self.outbox.end(Error::Stopping);
                 }
                 batch = self.incoming.message(), if self.is_reading => match batch? {
-                    Some(batch) => self.take(batch).await?,
+                    Some(Received(batch)) => self.take(batch).await?,
                     None => self.is_reading = false,
                 },
             }

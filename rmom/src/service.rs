@@ -13,9 +13,9 @@ use protos::{
     CreateQueueRequest, DeleteChannelOkResponse, DeleteChannelRequest, DeleteQueueOkResponse,
     DeleteQueueRequest, Encoded, HeartbeatOkResponse, HeartbeatRequest, HostedQueue,
     ListChannelsRequest, ListChannelsResponse, ListQueuesRequest, ListQueuesResponse,
-    OpenPusherRequest, OpenPusherResponse, Push, PushAnswer, PushBatch, PushOkResponse,
-    RebuildQueueOkResponse, RebuildQueueRequest, ReleaseQueueOkResponse, ReleaseQueueRequest,
-    StatisticsRequest, StatisticsResponse, SubscriptionRequest, names,
+    OpenPusherRequest, OpenPusherResponse, Push, PushAnswer, PushOkResponse,
+    RebuildQueueOkResponse, RebuildQueueRequest, Received, ReleaseQueueOkResponse,
+    ReleaseQueueRequest, StatisticsRequest, StatisticsResponse, SubscriptionRequest, names,
 };
 use storage::Store;
 use tokio::sync::Semaphore;
@@ -144,7 +144,7 @@ impl MessageStream for Service {
 
     async fn stream_pushes(
         &self,
-        request: Request<Streaming<PushBatch>>,
+        request: Request<Streaming<Received>>,
     ) -> Result<Response<Self::StreamPushesStream>, Status> {
         let answers = self.pushes.stream(request.into_inner()).await?;
         Ok(Response::new(Box::pin(answers)))
