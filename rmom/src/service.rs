@@ -28,6 +28,7 @@ use crate::error::Error;
 use crate::hosting::Hosting;
 use crate::pushes::Pushes;
 use crate::subscription::{Ends, Subscription};
+use crate::topics::Topics;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -48,7 +49,7 @@ impl Service {
     async fn subscribe(
         &self,
         request: SubscriptionRequest,
-    ) -> Result<(Subscription, Option<Arc<str>>), Error> {
+    ) -> Result<(Subscription, Option<Arc<Topics>>), Error> {
         let id = channel_id(&request.channel_id)?;
         let after = request.after_seq.unwrap_or(0);
         if after < 0 {
@@ -75,7 +76,7 @@ impl Service {
         };
         Ok((
             Subscription::new(queue, self.store.clone(), after, ends),
-            channel.topic.map(Arc::from),
+            channel.topic.map(|topic| Arc::new(Topics::new(&topic))),
         ))
     }
 
@@ -236,7 +237,7 @@ impl MessageStream for Service {
     ) -> Result<Response<CreateChannelResponse>, Status> {
         let CreateChannelRequest { queue_label, topic } = request.into_inner();
         let label = names::label(queue_label).map_err(Error::from)?;
-        let topic = names::topic(topic).map_err(Error::from)?;
+        let topic = names::channel_topic(topic).map_err(Error::from)?;
         self.pushes.check_open()?;
         self.hosting.queue(&label).await?;
         let channel = self
