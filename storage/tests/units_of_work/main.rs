@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 mod messages;
+mod start;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
