@@ -11,7 +11,8 @@ from tests.cluster import Cluster
 from tests.waiting import SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = os.environ.get("RMOM_BIN_DIR", str(ROOT.parent / "target" / "debug"))
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT.parent / "target"))
+PROGRAMS = Path(os.environ.get("RMOM_BIN_DIR", TARGET / "debug")).resolve()
 
 CONFTEST = 'pytest_plugins = ["momclient.pytest_plugin"]\n'
 
@@ -54,7 +55,7 @@ def test_a_cluster_that_is_named_is_used(tmp_path: Path, cluster: Cluster) -> No
 
 def test_without_one_a_cluster_is_started_and_ended(tmp_path: Path) -> None:
     (tmp_path / "temporary").mkdir()
-    code, out = run_tests(tmp_path, RMOM_BIN_DIR=PROGRAMS, TMPDIR=str(tmp_path / "temporary"))
+    code, out = run_tests(tmp_path, RMOM_BIN_DIR=str(PROGRAMS), TMPDIR=str(tmp_path / "temporary"))
     assert code == 0, out
     assert "2 passed" in out
     assert list((tmp_path / "temporary").iterdir()) == [], "something of the cluster is left"
