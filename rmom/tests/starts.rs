@@ -134,13 +134,15 @@ async fn a_subscription_says_where_it_starts_before_anything_comes() {
         let batched = batches(&client, request).await;
         assert_refused(batched, Code::InvalidArgument, codes::INVALID_ARGUMENT);
     }
+}
 
-    // Patterns: live and from the database, singly and in batches.
-    let sees = async |client: &mut Client, pattern: &str| {
-        client.create_channel("news", pattern).await.unwrap()
-    };
-    let one = sees(&mut client, "Sports.*").await;
-    let rest = sees(&mut client, "sports.>").await;
+#[tokio::test]
+async fn a_channel_sees_the_topics_that_its_pattern_stands_for_live_and_late_and_in_batches() {
+    let cluster = cluster(1).await;
+    let mut client = Client::of(cluster.mom(0)).await;
+    client.create_queue("news").await.unwrap();
+    let one = client.create_channel("news", "Sports.*").await.unwrap();
+    let rest = client.create_channel("news", "sports.>").await.unwrap();
     let mut live = client.subscribe(&one, None).await.unwrap();
     for topic in [
         "sports",

@@ -19,7 +19,7 @@ async fn a_time_is_found_among_batches_of_any_size_and_in_their_holes() {
     let (mut first_seqs, mut next) = (Vec::new(), 1);
     let mut appender = store.appender();
     for n in 0..20 {
-        let stored = messages(&["a", "b", "c", "d", "e"][..n % 5 + 1]);
+        let stored = messages(&["a", "b", "c", "d", "e"][..=n % 5]);
         let batches = [batch(&queue, next, &stored)];
         appender.append(mom, MINUTE, &batches).await.unwrap();
         first_seqs.push(next);
