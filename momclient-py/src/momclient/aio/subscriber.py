@@ -112,7 +112,8 @@ class Subscriber:
         while not self._closed.is_set():
             try:
                 stream = self._stream or await self._connect()
-                if (stream.open or await self._begin(stream)) and not reads:
+                is_known = stream.open and self._start is None
+                if (is_known or await self._begin(stream)) and not reads:
                     return True
                 self._read_out(stream)
                 batch = await stream.read()
@@ -126,6 +127,9 @@ class Subscriber:
                 await self._disconnect()
                 raise
             else:
+                if batch is not None and self._start is not None:
+                    await self._disconnect()
+                    raise errors.ServerFault(f"the MoM does not know start={self._start!r}: it is of an older version")
                 if batch is not None:
                     self._backoff.reset()
                     self._batch, self._ready = batch, messages(batch, self._last_seq)
@@ -137,15 +141,13 @@ class Subscriber:
     async def _begin(self, stream: AsyncStream[BatchSubscription, MessageBatch]) -> bool:
         """Wait until the MoM has accepted the subscription, note where it starts, and tell whether it has."""
         begun = await stream.begin()
-        if self._start is not None:
-            told = stream.headers.get(_wire.START_METADATA, "")
-            if told.isdecimal():
-                self._start, self._last_seq = None, int(told)
-            elif begun:
-                raise errors.ServerFault(
-                    f"the MoM does not say where the subscription starts: it is of an older version that does not know"
-                    f" start={self._start!r}"
-                )
+        if self._start is None:
+            return begun
+        told = stream.headers.get(_wire.START_METADATA, "")
+        if not told.isdecimal():
+            # For a moment gRPC cannot tell a call that was refused from one that was accepted without saying this.
+            return False
+        self._start, self._last_seq = None, int(told)
         return begun
 
     def _read_out(self, stream: AsyncStream[BatchSubscription, MessageBatch]) -> None:
