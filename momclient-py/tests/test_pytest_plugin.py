@@ -1,4 +1,7 @@
-"""The fixtures for the tests of others, as those would use them: in a pytest of their own."""
+"""The fixtures for the tests of others, as those would use them: in a pytest of their own.
+
+That a cluster is used which is there already is shown with the example of the README.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cluster import Cluster
 from tests.waiting import SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,10 +26,9 @@ def test_a_message_arrives(mom_client, mom_queue):
         assert next(subscriber).text == "It rains."
 
 
-def test_a_queue_is_empty_and_one_that_was_deleted_is_no_fault(mom_client, mom_queue, mom_cluster):
+def test_a_queue_that_the_test_has_deleted_is_no_fault(mom_client, mom_queue):
     assert mom_queue in mom_client.list_queues()
     mom_client.delete_queue(mom_queue)
-    print("managers:", *mom_cluster.managers)
 """
 
 
@@ -36,7 +37,7 @@ def run_tests(folder: Path, **variables: str) -> tuple[int, str]:
     (folder / "test_it.py").write_text(TESTS)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RMOM_", "MOM_", "PYTEST_"))}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-W", "error", "-s", "-p", "no:cacheprovider", "test_it.py"],
+        [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "test_it.py"],
         cwd=folder,
         env=inherited | variables,
         capture_output=True,
@@ -45,12 +46,6 @@ def run_tests(folder: Path, **variables: str) -> tuple[int, str]:
         check=False,
     )
     return done.returncode, done.stdout + done.stderr
-
-
-def test_a_cluster_that_is_named_is_used(tmp_path: Path, cluster: Cluster) -> None:
-    code, out = run_tests(tmp_path, MOM_MANAGER=" , ".join(cluster.managers))
-    assert code == 0, out
-    assert f"managers: {' '.join(cluster.managers)}" in out
 
 
 def test_without_one_a_cluster_is_started_and_ended(tmp_path: Path) -> None:
