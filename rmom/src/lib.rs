@@ -3,7 +3,7 @@
 //!
 //! The way of a message is [`pushes`] (validated) → [`queue`] (waits in the inbox) → [`committer`] (made durable) →
 //! [`feed`] (given to the subscriptions) → [`subscription`] (sent). [`push`] is what goes this way and who waits for
-//! it, [`batch`] what committed messages look like in memory; [`dedup`] knows repeated pushes again, [`hosting`] knows
+//! it, [`batch`] what committed messages look like in memory, [`topics`] which of them a channel sees; [`dedup`] knows repeated pushes again, [`hosting`] knows
 //! which queues are here, [`service`] is the gRPC surface, [`server`] begins and ends it all.
 
 pub mod batch;
@@ -21,3 +21,4 @@ pub mod queue;
 pub mod server;
 pub mod service;
 pub mod subscription;
+pub mod topics;

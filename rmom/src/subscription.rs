@@ -18,6 +18,7 @@ use crate::batch::{Batch, Credit};
 use crate::error::Error;
 use crate::hosting::Subscribed;
 use crate::queue::Queue;
+use crate::topics::Topics;
 
 /// The most bytes of contents in one page read from the database, unless one batch alone has more.
 const PAGE_BYTES: i64 = 256 << 10;
@@ -121,33 +122,34 @@ impl Subscription {
         }
     }
 
-    /// The messages with this topic, or all, until the subscription is ended from outside.
-    pub fn messages(self, topic: Option<Arc<str>>) -> impl Stream<Item = Result<Encoded, Error>> {
+    /// The messages with these topics, or all, until the subscription is ended from outside.
+    pub fn messages(
+        self,
+        topics: Option<Arc<Topics>>,
+    ) -> impl Stream<Item = Result<Encoded, Error>> {
         stream::try_unfold(self, async |mut subscription: Self| {
             let next = subscription.next().await?;
             Ok::<_, Error>(Some((next, subscription)))
         })
         .map_ok(move |(batch, skip)| {
-            let topic = topic.clone();
-            let matching =
-                (skip..batch.len()).filter_map(move |index| batch.message(index, topic.as_deref()));
-            stream::iter(matching.map(Ok))
+            let seen = batch.seen(skip, topics.as_deref()).into_iter().flatten();
+            stream::iter(seen.map(move |index| Ok(batch.message(index))))
         })
         .try_flatten()
         .fuse()
     }
 
-    /// The messages with this topic, or all, in batches for which the client grants credit: `credit` first, and more by
+    /// The messages with these topics, or all, in batches for which the client grants credit: `credit` first, and more by
     /// `grants`. Ends when no credit is left and no more can come.
     pub fn batches(
         self,
-        topic: Option<Arc<str>>,
+        topics: Option<Arc<Topics>>,
         credit: Credit,
         grants: Streaming<BatchSubscription>,
     ) -> impl Stream<Item = Result<Encoded, Error>> {
         let delivery = Delivery {
             subscription: self,
-            topic,
+            topics,
             credit,
             grants,
             rest: None,
@@ -270,7 +272,7 @@ fn merged(batches: Vec<StoredBatch>) -> impl Iterator<Item = StoredBatch> {
 /// A subscription whose client takes batches.
 struct Delivery {
     subscription: Subscription,
-    topic: Option<Arc<str>>,
+    topics: Option<Arc<Topics>>,
     credit: Credit,
     grants: Streaming<BatchSubscription>,
     /// A batch of which something is still to be sent, from this index on.
@@ -296,7 +298,7 @@ impl Delivery {
                     Ok(None) | Err(_) => return Ok(None),
                 }
             }
-            let part = batch.part(from, self.topic.as_ref(), self.credit);
+            let part = batch.part(from, self.topics.as_ref(), self.credit);
             if part.next < batch.len() {
                 self.rest = Some((batch, part.next));
             }

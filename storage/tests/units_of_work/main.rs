@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 mod contents;
 mod messages;
+mod start;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
