@@ -92,23 +92,29 @@ impl Store {
         Ok(deleted.rows_affected())
     }
 
-    /// Records that a MoM has found out, by an append that was refused, that a queue is not its own any more since it
-    /// was given to another: nobody had been able to tell it. Records nothing if the queue was only deleted.
-    pub async fn record_fenced(&self, mom_id: Uuid, queue_id: Uuid, epoch: i64) -> Result<()> {
+    /// Records that a MoM has found out by itself, and late, that queues which it had at these epochs are others'. It does
+    /// so for one that was taken for down, now or until a moment ago: one that is up was told, or about to be.
+    pub async fn record_fenced(
+        &self,
+        mom_id: Uuid,
+        queue_ids: &[Uuid],
+        epochs: &[i64],
+    ) -> Result<()> {
         sqlx::query!(
             "insert into event (kind, subject, text)
             select
                 'mom_fenced', mom_address(m.host, m.port),
-                'was refused an append to ' || q.label || ', which it had at epoch ' || $3::bigint
-                    || ' and which has moved on to epoch ' || q.epoch
-                    || coalesce(' at ' || mom_address(o.host, o.port), '')
+                'it went on with queues that had been given to others: '
+                    || array_to_string((array_agg(q.label order by q.label))[1:10], ', ')
+                    || case when count(*) > 10 then ' and ' || count(*) - 10 || ' more' else '' end
             from mom m
-            join queue q on q.id = $2 and q.epoch > $3
-            left join mom o on o.id = q.mom_id
-            where m.id = $1",
+            cross join unnest($2::uuid[], $3::bigint[]) as lost (queue_id, epoch)
+            join queue q on q.id = lost.queue_id and q.epoch > lost.epoch
+            where m.id = $1 and (not m.is_up or m.since > now() - interval '10 seconds')
+            group by m.id",
             mom_id,
-            queue_id,
-            epoch
+            queue_ids,
+            epochs
         )
         .execute(&self.pool)
         .await?;

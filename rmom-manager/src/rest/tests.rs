@@ -36,6 +36,10 @@ async fn problem(response: LocalResponse<'_>, status: u16, code: &str) -> Value 
 #[rocket::async_test]
 async fn status_needs_no_database() {
     let client = client().await;
+    for path in ["/livez", "/openapi.json", "/docs"] {
+        let response = client.get(path).dispatch().await;
+        assert_eq!(response.status().code, 200, "{path}");
+    }
     let response = client.get("/status").dispatch().await;
     assert_eq!(response.into_string().await.as_deref(), Some("Ok"));
     let response = client.head("/status").dispatch().await;
@@ -230,6 +234,15 @@ async fn without_a_database_all_else_is_unavailable() {
         (Method::Post, format!("/moms/{id}/drain")),
         (Method::Post, format!("/moms/{id}/undrain")),
         (Method::Post, "/rebalance".to_owned()),
+        (Method::Get, "/readyz".to_owned()),
+        (Method::Get, "/queues?details=true".to_owned()),
+        (Method::Get, "/queues/a/details".to_owned()),
+        (Method::Get, "/queues/a/messages".to_owned()),
+        (Method::Get, "/queues/a/messages/1".to_owned()),
+        (Method::Post, "/queues/a/messages".to_owned()),
+        (Method::Delete, "/queues/a/messages".to_owned()),
+        (Method::Get, "/events".to_owned()),
+        (Method::Get, "/live?queue=a".to_owned()),
     ] {
         let response = client.req(method, path.clone()).dispatch().await;
         assert!(
@@ -252,4 +265,43 @@ async fn what_is_a_fault_of_ours_says_no_more_than_that() {
         problem["detail"],
         "the manager has a fault; its log has the cause"
     );
+}
+
+#[rocket::async_test]
+async fn the_page_to_try_things_needs_nothing_from_elsewhere() {
+    let client = client().await;
+    let response = client.get("/docs").dispatch().await;
+    let policy = response.headers().get_one("Content-Security-Policy");
+    assert!(policy.unwrap().starts_with("default-src 'none'"));
+    let page = response.into_string().await.unwrap();
+    assert!(!page.contains("http://") && !page.contains("https://"));
+}
+
+#[test]
+fn the_status_of_a_code_is_the_one_that_its_errors_have() {
+    let errors = [
+        Error::InvalidChannelId(String::new()),
+        Error::QueueNotFound(String::new()),
+        Error::ChannelNotFound(Uuid::nil()),
+        Error::MomNotFound(Uuid::nil()),
+        Error::MessageNotFound(String::new(), 1),
+        Error::MomNotEmpty(Uuid::nil()),
+        Error::QueueExists(String::new()),
+        Error::MessageTooLarge(String::new()),
+        Error::MalformedBody(String::new()),
+        Error::BodyTooLarge,
+        Error::Overloaded(String::new()),
+        Error::TooManyListeners(1),
+        Error::OutcomeUnknown(Uuid::nil(), String::new()),
+        Error::SchemaOutdated,
+        Error::Refused,
+        Error::NoMomUp,
+        Error::NoFigures { is_outage: true },
+    ];
+    for error in errors {
+        let problem = Problem::from(&error);
+        let problem = rocket::serde::json::serde_json::to_value(problem).unwrap();
+        let code = problem["code"].as_str().unwrap();
+        assert_eq!(problem["status"], problem::status_of(code), "{code}");
+    }
 }
