@@ -2,6 +2,7 @@
 
 use figment::providers::{Format, Toml};
 use figment::{Figment, Profile};
+use futures_util::future::join_all;
 use protos::codes;
 use rocket::http::{Header, Method};
 use rocket::local::asynchronous::{Client, LocalResponse};
@@ -218,7 +219,7 @@ async fn an_announced_body_that_is_too_large_is_refused() {
 async fn without_a_database_all_else_is_unavailable() {
     let client = client().await;
     let id = Uuid::nil();
-    for (method, path) in [
+    let requests = [
         (Method::Get, "/queues".to_owned()),
         (Method::Get, "/queues/a".to_owned()),
         (Method::Post, "/queues/a".to_owned()),
@@ -243,14 +244,15 @@ async fn without_a_database_all_else_is_unavailable() {
         (Method::Delete, "/queues/a/messages".to_owned()),
         (Method::Get, "/events".to_owned()),
         (Method::Get, "/live?queue=a".to_owned()),
-    ] {
+    ];
+    // At once, since each has to find out for itself.
+    let answers = requests.map(async |(method, path)| {
         let response = client.req(method, path.clone()).dispatch().await;
-        assert!(
-            response.headers().get_one("Retry-After").is_some(),
-            "{path}"
-        );
+        let retry = response.headers().get_one("Retry-After");
+        assert!(retry.is_some(), "{path}");
         problem(response, 503, codes::DATABASE_UNAVAILABLE).await;
-    }
+    });
+    join_all(answers).await;
 }
 
 #[rocket::async_test]
