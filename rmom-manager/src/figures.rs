@@ -28,8 +28,10 @@ pub use meter::Rates;
 
 /// The time between two looks, if looking takes a small part of it.
 const PERIOD: Duration = Duration::from_secs(1);
-/// Looks take at the most one in so many parts of the time.
+/// Looks take at the most one in so many parts of the time, unless one takes very long.
 const SHARE: u32 = 4;
+/// The time between two looks at the most.
+const LONGEST_PERIOD: Duration = Duration::from_secs(10);
 /// For how long it goes on looking for somebody who has asked once.
 const WANTED_FOR: Duration = Duration::from_secs(10);
 /// What is older is not told to somebody who asks: they wait for the next look.
@@ -210,18 +212,18 @@ pub async fn run(manager: &Manager) -> Infallible {
         } else {
             follower = None;
         }
-        let found = match look(manager, &mut meters).await {
-            Ok(figures) => Ok(figures),
+        let (found, pause) = match look(manager, &mut meters).await {
+            Ok(figures) => (Ok(figures), began.elapsed() * SHARE),
             Err(error) => {
                 log_failure(&error);
                 let is_outage = error.is_outage();
-                Err(Failed { is_outage })
+                (Err(Failed { is_outage }), PERIOD)
             }
         };
         watching
             .latest
             .send_replace(Some(Arc::new(Look { began, found })));
-        sleep_until(began + PERIOD.max(began.elapsed() * SHARE)).await;
+        sleep_until(began + pause.clamp(PERIOD, LONGEST_PERIOD)).await;
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) struct MomAddressGiven {
     )]
     host: String,
     /// Its external_port.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 65535)]
     port: u16,
 }
 

@@ -10,7 +10,7 @@ use utoipa::openapi::content::ContentBuilder;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::response::ResponseBuilder;
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::{OpenApi, Ref, RefOr};
+use utoipa::openapi::{OpenApi, Ref, RefOr, Required};
 use utoipa::{Modify, OpenApi as _};
 
 use super::problem::{CONTENT_TYPE, status_of};
@@ -65,6 +65,12 @@ impl Modify for Problems {
         for path in description.paths.paths.values_mut() {
             for operation in operations(path) {
                 add_problems(operation);
+                // Without a body a message is empty; the other one needs what is in it.
+                if operation.operation_id.as_deref() == Some("pushMessage")
+                    && let Some(RefOr::T(body)) = &mut operation.request_body
+                {
+                    body.required = Some(Required::False);
+                }
             }
         }
         let components = description.components.get_or_insert_default();

@@ -116,6 +116,21 @@ async fn an_empty_part_is_not_skipped() {
 }
 
 #[rocket::async_test]
+async fn a_parameter_that_is_repeated_is_refused() {
+    let client = client().await;
+    for path in ["/queues?limit=1&limit=2", "/events?x&x"] {
+        let response = client.get(path).dispatch().await;
+        let problem = problem(response, 400, codes::MALFORMED_REQUEST).await;
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("more than once")
+        );
+    }
+}
+
+#[rocket::async_test]
 async fn unknown_paths_are_not_found() {
     let client = client().await;
     for path in ["/", "/nope", "/queues/a/b", "/queue/a", "/channels/1/2"] {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::{Cluster, wait_until};
+use testkit::Cluster;
 
 use crate::support::{PATIENCE, Rest, labels, messages, queues_on_the_first};
 
@@ -42,13 +42,16 @@ async fn parts(rest: &Rest, path: &str) -> Vec<Vec<Value>> {
 
 fn seqs(peeked: &Value) -> Vec<i64> {
     let messages = peeked["messages"].as_array().unwrap().iter();
-    messages.map(|message| message["seq"].as_i64().unwrap()).collect()
+    messages
+        .map(|message| message["seq"].as_i64().unwrap())
+        .collect()
 }
 
 #[tokio::test]
 async fn messages_are_pushed_looked_at_and_purged() {
     let cluster = Cluster::start(1, 1).await.unwrap();
     let rest = Rest::of(&cluster, 0);
+    lists_come_in_parts_that_name_the_next(&rest).await;
     for path in ["/livez", "/readyz", "/status"] {
         let response = rest.request(Method::GET, path).send().await.unwrap();
         assert_eq!(response.status(), 200, "{path}");
@@ -61,9 +64,15 @@ async fn messages_are_pushed_looked_at_and_purged() {
     assert_eq!(rest.get(path).await, nothing);
 
     assert_eq!(push(&rest, path, "plain").await, 1);
-    assert_eq!(push(&rest, &format!("{path}?topic=Weather"), vec![0, 255, 7]).await, 2);
+    assert_eq!(
+        push(&rest, &format!("{path}?topic=Weather"), vec![0, 255, 7]).await,
+        2
+    );
     assert_eq!(push(&rest, path, "").await, 3);
-    assert_eq!(push(&rest, &format!("{path}?topic=__none__"), "last").await, 4);
+    assert_eq!(
+        push(&rest, &format!("{path}?topic=__none__"), "last").await,
+        4
+    );
     // A subscriber receives them as any others; so they are not consumed by looking at them.
     assert_eq!(messages(&cluster, 0, &channel, 1).await, ["plain"]);
 
@@ -81,16 +90,30 @@ async fn messages_are_pushed_looked_at_and_purged() {
     let some = rest.get(&format!("{path}?limit=2&after=1")).await;
     assert_eq!((seqs(&some), &some["next_after"]), (vec![2, 3], &json!(3)));
     let rest_of_them = rest.get(&format!("{path}?after=3")).await;
-    assert_eq!((seqs(&rest_of_them), &rest_of_them["next_after"]), (vec![4], &Value::Null));
-    for (topic, found) in [("WEATHER", vec![2]), ("__none__", vec![1, 3, 4]), ("x", vec![])] {
+    assert_eq!(
+        (seqs(&rest_of_them), &rest_of_them["next_after"]),
+        (vec![4], &Value::Null)
+    );
+    for (topic, found) in [
+        ("WEATHER", vec![2]),
+        ("__none__", vec![1, 3, 4]),
+        ("x", vec![]),
+    ] {
         let some = rest.get(&format!("{path}?topic={topic}")).await;
         assert_eq!(seqs(&some), found, "{topic}");
     }
 
-    let raw = rest.request(Method::GET, &format!("{path}/2")).send().await.unwrap();
+    let raw = rest
+        .request(Method::GET, &format!("{path}/2"))
+        .send()
+        .await
+        .unwrap();
     let header = |name: &str| raw.headers()[name].to_str().unwrap().to_owned();
     assert_eq!(header("content-type"), "application/octet-stream");
-    assert_eq!(header("content-disposition"), "attachment; filename=\"news-2.bin\"");
+    assert_eq!(
+        header("content-disposition"),
+        "attachment; filename=\"news-2.bin\""
+    );
     assert_eq!(header("rmom-message-id"), second["id"].as_str().unwrap());
     assert_eq!(header("rmom-topic"), "weather");
     assert_eq!(raw.bytes().await.unwrap()[..], [0, 255, 7]);
@@ -99,26 +122,43 @@ async fn messages_are_pushed_looked_at_and_purged() {
 
     let details = rest.get("/queues/news/details").await;
     assert_eq!(
-        [&details["messages"], &details["bytes"], &details["last_seq"], &details["channels"]],
+        [
+            &details["messages"],
+            &details["bytes"],
+            &details["last_seq"],
+            &details["channels"]
+        ],
         [&json!(4), &json!(12), &json!(4), &json!(1)]
     );
-    assert_eq!(details["channel_list"], json!([{ "id": channel, "topic": "__none__" }]));
+    assert_eq!(
+        details["channel_list"],
+        json!([{ "id": channel, "topic": "__none__" }])
+    );
     assert_eq!(details["mom"]["port"], cluster.mom(0).port());
     assert_eq!(details["oldest_at"], all["messages"][0]["at"]);
 
     let purged = rest.ask(Method::DELETE, path).await;
-    assert_eq!((purged.status, &purged.json), (200, &json!({ "messages": 4 })));
+    assert_eq!(
+        (purged.status, &purged.json),
+        (200, &json!({ "messages": 4 }))
+    );
     assert_eq!(rest.get(path).await, nothing);
     let again = rest.ask(Method::DELETE, path).await;
     assert_eq!(again.json, json!({ "messages": 0 }));
     // Sequences go on, for the owner and, since the last one is known, for the next one too.
     assert_eq!(push(&rest, path, "fresh").await, 5);
-    assert_eq!(rest.ask(Method::DELETE, path).await.json, json!({ "messages": 1 }));
+    assert_eq!(
+        rest.ask(Method::DELETE, path).await.json,
+        json!({ "messages": 1 })
+    );
     cluster.mom(0).restart().await.unwrap();
     assert_eq!(push(&rest, path, "later").await, 6);
     assert_eq!(messages(&cluster, 0, &channel, 1).await, ["later"]);
     let details = rest.get("/queues/news/details").await;
-    assert_eq!([&details["messages"], &details["bytes"]], [&json!(1), &json!(5)]);
+    assert_eq!(
+        [&details["messages"], &details["bytes"]],
+        [&json!(1), &json!(5)]
+    );
 }
 
 async fn refusals(rest: &Rest) {
@@ -129,13 +169,48 @@ async fn refusals(rest: &Rest) {
         (Method::GET, "/queues/x/details", 404, "queue_not_found"),
         (Method::GET, "/live?queue=x", 404, "queue_not_found"),
         (Method::GET, "/live?queue=", 400, "invalid_label"),
-        (Method::GET, "/queues/news/messages/5", 404, "message_not_found"),
-        (Method::GET, "/queues/news/messages/0", 400, "invalid_argument"),
-        (Method::GET, "/queues/news/messages/x", 400, "invalid_argument"),
-        (Method::GET, "/queues/news/messages?limit=101", 400, "invalid_argument"),
-        (Method::GET, "/queues/news/messages?after=-1", 400, "invalid_argument"),
-        (Method::GET, "/queues/news/messages?topic=a%20b", 400, "invalid_topic"),
-        (Method::POST, "/queues/news/messages?topic=", 400, "invalid_topic"),
+        (
+            Method::GET,
+            "/queues/news/messages/5",
+            404,
+            "message_not_found",
+        ),
+        (
+            Method::GET,
+            "/queues/news/messages/0",
+            400,
+            "invalid_argument",
+        ),
+        (
+            Method::GET,
+            "/queues/news/messages/x",
+            400,
+            "invalid_argument",
+        ),
+        (
+            Method::GET,
+            "/queues/news/messages?limit=101",
+            400,
+            "invalid_argument",
+        ),
+        (
+            Method::GET,
+            "/queues/news/messages?after=-1",
+            400,
+            "invalid_argument",
+        ),
+        (
+            Method::GET,
+            "/queues/news/messages?topic=a%20b",
+            400,
+            "invalid_topic",
+        ),
+        (
+            Method::POST,
+            "/queues/news/messages?topic=",
+            400,
+            "invalid_topic",
+        ),
         (Method::GET, "/queues?details=1", 400, "invalid_argument"),
         (Method::GET, "/queues?limit=0", 400, "invalid_argument"),
         (Method::GET, "/queues?after=a%20b", 400, "invalid_label"),
@@ -148,13 +223,14 @@ async fn refusals(rest: &Rest) {
     let large = rest.request(Method::POST, "/queues/news/messages");
     let large = large.body(vec![0; (1 << 20) + 1]).send().await.unwrap();
     let large = Rest::read(large).await;
-    assert_eq!((large.status, &large.json["code"]), (413, &json!("body_too_large")));
+    assert_eq!(
+        (large.status, &large.json["code"]),
+        (413, &json!("body_too_large"))
+    );
 }
 
-#[tokio::test]
-async fn lists_come_in_parts_that_name_the_next() {
-    let cluster = Cluster::start(1, 1).await.unwrap();
-    let rest = Rest::of(&cluster, 0);
+/// On a cluster that was just made.
+async fn lists_come_in_parts_that_name_the_next(rest: &Rest) {
     let all = labels("queue", 5);
     for label in &all {
         rest.create(label).await;
@@ -167,27 +243,38 @@ async fn lists_come_in_parts_that_name_the_next() {
         ("/queues?limit=5", vec![5]),
         ("/queues?after=queue3", vec![2]),
     ] {
-        let parts = parts(&rest, path).await;
-        assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), sizes, "{path}");
+        let parts = parts(rest, path).await;
+        assert_eq!(
+            parts.iter().map(Vec::len).collect::<Vec<_>>(),
+            sizes,
+            "{path}"
+        );
         let labels = parts.concat();
-        assert!(plain.as_array().unwrap().ends_with(&labels), "{path}: {labels:?}");
+        assert!(
+            plain.as_array().unwrap().ends_with(&labels),
+            "{path}: {labels:?}"
+        );
     }
-    let details = parts(&rest, "/queues?details=true&limit=3").await;
+    let details = parts(rest, "/queues?details=true&limit=3").await;
     assert_eq!(details.iter().map(Vec::len).collect::<Vec<_>>(), [3, 2]);
     let details = details.concat();
     let found: Vec<&Value> = details.iter().map(|queue| &queue["label"]).collect();
     assert_eq!(json!(found), plain);
     assert_eq!(
-        [&details[0]["messages"], &details[0]["oldest_at"], &details[0]["epoch"]],
+        [
+            &details[0]["messages"],
+            &details[0]["oldest_at"],
+            &details[0]["epoch"]
+        ],
         [&json!(0), &Value::Null, &json!(1)]
     );
-    let channels = parts(&rest, "/channels?limit=2").await.concat();
+    let channels = parts(rest, "/channels?limit=2").await.concat();
     assert_eq!(json!(channels), rest.get("/channels").await);
     // Events go backwards, or on from one.
-    let events = parts(&rest, "/events?limit=3").await.concat();
-    let (newest, _) = part(&rest, "/events").await;
+    let events = parts(rest, "/events?limit=3").await.concat();
+    let (newest, _) = part(rest, "/events").await;
     assert_eq!(events, newest);
-    let mut onwards = parts(&rest, "/events?after=0&limit=4").await.concat();
+    let mut onwards = parts(rest, "/events?after=0&limit=4").await.concat();
     onwards.reverse();
     assert_eq!(events, onwards);
 }
@@ -219,7 +306,9 @@ impl Listening {
             while let Some((event, rest)) = self.received.split_once("\n\n") {
                 let field = |name: &str| {
                     let mut lines = event.lines();
-                    lines.find_map(|line| line.strip_prefix(name)).map(str::to_owned)
+                    lines
+                        .find_map(|line| line.strip_prefix(name))
+                        .map(str::to_owned)
                 };
                 let found = field("event:").zip(field("data:"));
                 self.received = rest.to_owned();
@@ -257,13 +346,27 @@ async fn a_failover_is_told_as_events_and_live_by_each_manager() {
     let queues = rest.get("/queues").await.as_array().unwrap().len();
     let totals = &overview["totals"];
     assert_eq!(
-        [&totals["queues"], &totals["moms"], &totals["moms_up"], &totals["channels"]],
+        [
+            &totals["queues"],
+            &totals["moms"],
+            &totals["moms_up"],
+            &totals["channels"]
+        ],
         [&json!(queues), &json!(2), &json!(2), &json!(1)]
     );
-    assert_eq!([&totals["messages"], &totals["bytes"]], [&json!(1), &json!(5)]);
-    assert!(overview["moms"][0]["heartbeat_at"].is_string(), "{overview}");
+    assert_eq!(
+        [&totals["messages"], &totals["bytes"]],
+        [&json!(1), &json!(5)]
+    );
+    assert!(
+        overview["moms"][0]["heartbeat_at"].is_string(),
+        "{overview}"
+    );
     let queue = listening.until("queue", |_| true).await;
-    assert_eq!((&queue["label"], &queue["messages"]), (&json!(here[0]), &json!(1)));
+    assert_eq!(
+        (&queue["label"], &queue["messages"]),
+        (&json!(here[0]), &json!(1))
+    );
     assert_eq!(queue["channel_list"].as_array().unwrap().len(), 1);
     let all = listening.until("queues", |_| true).await;
     assert_eq!(all.as_array().unwrap().len(), queues);
@@ -278,38 +381,58 @@ async fn a_failover_is_told_as_events_and_live_by_each_manager() {
     assert_eq!(leads, HashSet::from([true, false]));
 
     cluster.mom(0).freeze().await.unwrap();
-    let down = listening.until("event", |event| event["kind"] == "mom_down").await;
+    let down = listening
+        .until("event", |event| event["kind"] == "mom_down")
+        .await;
     assert_eq!(down["subject"], json!(first));
     let moved = listening
         .until("event", |event| {
             event["kind"] == "queue_moved" && event["subject"] == json!(here[0])
         })
         .await;
-    let text = format!("from {first} to 127.0.0.1:{}, epoch 2", cluster.mom(1).port());
+    let text = format!(
+        "from {first} to 127.0.0.1:{}, epoch 2",
+        cluster.mom(1).port()
+    );
     assert_eq!(moved["text"], json!(text));
     let down_at = down["id"].to_string();
     cluster.mom(0).thaw().await.unwrap();
-    let fenced = listening.until("event", |event| event["kind"] == "mom_fenced").await;
+    let fenced = listening
+        .until("event", |event| event["kind"] == "mom_fenced")
+        .await;
     assert_eq!(fenced["subject"], json!(first));
     let is_up = |overview: &Value| overview["totals"]["moms_up"] == 2;
     listening.until("overview", is_up).await;
 
     // Whoever was away is told what they have missed.
     let mut back = Listening::start(&other, "/live", Some(&down_at)).await;
-    back.until("event", |event| event["id"] == moved["id"]).await;
+    back.until("event", |event| event["id"] == moved["id"])
+        .await;
 
-    rest.ask(Method::DELETE, &format!("/queues/{}/messages", here[0])).await;
-    rest.ask(Method::DELETE, &format!("/queues/{}", here[1])).await;
-    listening.until("event", |event| event["kind"] == "queue_deleted").await;
+    rest.ask(Method::DELETE, &format!("/queues/{}/messages", here[0]))
+        .await;
+    rest.ask(Method::DELETE, &format!("/queues/{}", here[1]))
+        .await;
+    listening
+        .until("event", |event| event["kind"] == "queue_deleted")
+        .await;
     let id = rest.mom(cluster.mom(1).port()).await["id"].clone();
     let id = id.as_str().unwrap();
     rest.ask(Method::POST, &format!("/moms/{id}/drain")).await;
     rest.ask(Method::POST, &format!("/moms/{id}/undrain")).await;
     rest.ask(Method::POST, "/rebalance").await;
-    listening.until("event", |event| event["kind"] == "rebalanced").await;
+    listening
+        .until("event", |event| event["kind"] == "rebalanced")
+        .await;
     let kinds = part(&rest, "/events?limit=1000").await.0;
-    let kinds: HashSet<&str> = kinds.iter().map(|event| event["kind"].as_str().unwrap()).collect();
-    for kind in storage::EVENT_KINDS.iter().filter(|kind| **kind != "mom_removed") {
+    let kinds: HashSet<&str> = kinds
+        .iter()
+        .map(|event| event["kind"].as_str().unwrap())
+        .collect();
+    for kind in storage::EVENT_KINDS
+        .iter()
+        .filter(|kind| **kind != "mom_removed")
+    {
         assert!(kinds.contains(kind), "{kind}: {kinds:?}");
     }
 
@@ -318,29 +441,4 @@ async fn a_failover_is_told_as_events_and_live_by_each_manager() {
     let stopping = async { cluster.manager(1).terminate().await.unwrap() };
     let ending = async { while ended.next().await.is_some() {} };
     tokio::join!(stopping, ending);
-}
-
-#[tokio::test]
-async fn without_the_database_nothing_is_made_up() {
-    let cluster = Cluster::start(1, 1).await.unwrap();
-    let rest = Rest::of(&cluster, 0);
-    rest.get("/overview").await;
-    let mut listening = Listening::start(&rest, "/live", None).await;
-    listening.until("overview", |_| true).await;
-    cluster.postgres().stop(testkit::Stop::Immediate).await.unwrap();
-    let problem = listening.until("problem", |_| true).await;
-    assert_eq!(problem["code"], "database_unavailable");
-    for path in ["/readyz", "/overview", "/events", "/queues?details=true"] {
-        let refusal = rest.refusal(Method::GET, path).await;
-        assert_eq!(refusal, (503, "database_unavailable".to_owned()), "{path}");
-    }
-    let live = rest.request(Method::GET, "/livez").send().await.unwrap();
-    assert_eq!(live.status(), 200);
-    cluster.postgres().start().await.unwrap();
-    listening.until("overview", |_| true).await;
-    wait_until("the manager to be ready", PATIENCE, async || {
-        let response = rest.request(Method::GET, "/readyz").send().await.unwrap();
-        response.status() == 200
-    })
-    .await;
 }
