@@ -297,14 +297,11 @@ impl Moms {
         let mut request = Request::new(request);
         // Tells the MoM as well when nobody waits any more.
         request.set_timeout(deadline);
-        let answer = match timeout(deadline, send(client, request)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                // The other end of this connection may be gone for good: the next call makes a new one.
-                self.clients().remove(mom);
-                let silence = format!("no answer within {deadline:?}");
-                return Err(Status::deadline_exceeded(silence));
-            }
+        let Ok(answer) = timeout(deadline, send(client, request)).await else {
+            // The other end of this connection may be gone for good: the next call makes a new one.
+            self.clients().remove(mom);
+            let silence = format!("no answer within {deadline:?}");
+            return Err(Status::deadline_exceeded(silence));
         };
         if answer
             .as_ref()

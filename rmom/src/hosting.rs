@@ -249,9 +249,7 @@ impl Hosting {
     pub fn is_fenced(&self, queue: &Arc<Queue>) {
         let hosted = self.find(&queue.label);
         let mut fenced = lock(&self.fenced);
-        if fenced.len() < MAX_FENCED
-            && hosted.is_some_and(|hosted| Arc::ptr_eq(&hosted, queue))
-        {
+        if fenced.len() < MAX_FENCED && hosted.is_some_and(|hosted| Arc::ptr_eq(&hosted, queue)) {
             fenced.push(queue.clone());
         }
     }

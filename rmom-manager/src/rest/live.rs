@@ -107,7 +107,7 @@ pub(super) async fn listen(
                     // Not before: from the first look on all events come by themselves.
                     for event in missed(&manager, &mut last).await {
                         had.insert(event.id);
-                        yield told(event);
+                        yield told(&event);
                     }
                     for sent in look_told(&manager, &look) {
                         yield sent;
@@ -119,7 +119,7 @@ pub(super) async fn listen(
                     }
                 }
                 Some(Next::Event(event)) => if !had.contains(&event.id) {
-                    yield told(event);
+                    yield told(&event);
                 }
                 None => break,
             }
@@ -164,9 +164,9 @@ async fn missed(manager: &Manager, last: &mut LastEvent) -> Vec<Event> {
     events.into_iter().map(Event::from).collect()
 }
 
-fn told(event: Event) -> Sent {
+fn told(event: &Event) -> Sent {
     let id = event.id.to_string();
-    Sent::json(&event).event("event").id(id)
+    Sent::json(event).event("event").id(id)
 }
 
 fn look_told(manager: &Manager, look: &Look) -> Vec<Sent> {

@@ -67,7 +67,7 @@ impl From<Retained> for Message {
 #[derive(Responder)]
 pub(super) struct Content {
     body: Vec<u8>,
-    content_type: ContentType,
+    kind: ContentType,
     disposition: Header<'static>,
     id: Header<'static>,
     topic: Header<'static>,
@@ -183,7 +183,7 @@ pub(super) async fn show(
     let disposition = format!("attachment; filename=\"{name}-{seq}.bin\"");
     Ok(Content {
         body: message.content,
-        content_type: ContentType::Binary,
+        kind: ContentType::Binary,
         disposition: Header::new("Content-Disposition", disposition),
         id: Header::new("Rmom-Message-Id", message.id.to_string()),
         topic: Header::new("Rmom-Topic", topic),

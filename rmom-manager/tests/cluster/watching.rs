@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::Cluster;
+use testkit::{Cluster, wait_until};
 
-use crate::support::{PATIENCE, Rest, labels, messages, queues_on_the_first};
+use crate::support::{PATIENCE, Rest, labels, messages, queues_on_the_first, until_hosted};
 
 /// Pushes a message over REST and returns its sequence.
 async fn push(rest: &Rest, path: &str, content: impl Into<reqwest::Body>) -> i64 {
@@ -152,6 +152,7 @@ async fn messages_are_pushed_looked_at_and_purged() {
         json!({ "messages": 1 })
     );
     cluster.mom(0).restart().await.unwrap();
+    until_hosted(&cluster, 0, "news").await;
     assert_eq!(push(&rest, path, "later").await, 6);
     assert_eq!(messages(&cluster, 0, &channel, 1).await, ["later"]);
     let details = rest.get("/queues/news/details").await;
@@ -270,13 +271,19 @@ async fn lists_come_in_parts_that_name_the_next(rest: &Rest) {
     );
     let channels = parts(rest, "/channels?limit=2").await.concat();
     assert_eq!(json!(channels), rest.get("/channels").await);
-    // Events go backwards, or on from one.
-    let events = parts(rest, "/events?limit=3").await.concat();
-    let (newest, _) = part(rest, "/events").await;
-    assert_eq!(events, newest);
-    let mut onwards = parts(rest, "/events?after=0&limit=4").await.concat();
-    onwards.reverse();
-    assert_eq!(events, onwards);
+    // Events go backwards, or on from one; a MoM may just have been found up meanwhile.
+    wait_until(
+        "the events to be the same both ways",
+        PATIENCE,
+        async || {
+            let events = parts(rest, "/events?limit=3").await.concat();
+            let (newest, _) = part(rest, "/events").await;
+            let mut onwards = parts(rest, "/events?after=0&limit=4").await.concat();
+            onwards.reverse();
+            events.len() >= 6 && events == newest && events == onwards
+        },
+    )
+    .await;
 }
 
 /// Events as a listener receives them: name and data.
@@ -287,7 +294,8 @@ struct Listening {
 
 impl Listening {
     async fn start(rest: &Rest, path: &str, last: Option<&str>) -> Self {
-        let request = rest.request(Method::GET, path);
+        // However long the test takes.
+        let request = rest.request(Method::GET, path).timeout(60 * PATIENCE);
         let request = match last {
             Some(last) => request.header("Last-Event-ID", last),
             None => request,

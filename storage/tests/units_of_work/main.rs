@@ -8,6 +8,7 @@ use testkit::{Postgres, wait_until};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+mod looking;
 mod messages;
 
 const MINUTE: Duration = Duration::from_mins(1);
