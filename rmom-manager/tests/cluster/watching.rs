@@ -52,11 +52,7 @@ async fn messages_are_pushed_looked_at_and_purged() {
     let cluster = Cluster::start(1, 1).await.unwrap();
     let rest = Rest::of(&cluster, 0);
     lists_come_in_parts_that_name_the_next(&rest).await;
-    for path in ["/livez", "/readyz", "/status"] {
-        let response = rest.request(Method::GET, path).send().await.unwrap();
-        assert_eq!(response.status(), 200, "{path}");
-        assert_eq!(response.text().await.unwrap(), "Ok");
-    }
+    says_ok(&rest).await;
     rest.create("news").await;
     let channel = rest.channel("news", "__none__").await;
     let path = "/queues/news/messages";
@@ -160,6 +156,14 @@ async fn messages_are_pushed_looked_at_and_purged() {
         [&details["messages"], &details["bytes"]],
         [&json!(1), &json!(5)]
     );
+}
+
+async fn says_ok(rest: &Rest) {
+    for path in ["/livez", "/readyz", "/status"] {
+        let response = rest.request(Method::GET, path).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.text().await.unwrap(), "Ok");
+    }
 }
 
 async fn refusals(rest: &Rest) {
@@ -311,7 +315,8 @@ impl Listening {
     /// `None`: it has ended.
     async fn next(&mut self) -> Option<(String, Value)> {
         loop {
-            while let Some((event, rest)) = self.received.split_once("\n\n") {
+            while let Some(end) = self.received.find("\n\n") {
+                let event: String = self.received.drain(..end + 2).collect();
                 let field = |name: &str| {
                     let mut lines = event.lines();
                     lines
@@ -319,7 +324,6 @@ impl Listening {
                         .map(str::to_owned)
                 };
                 let found = field("event:").zip(field("data:"));
-                self.received = rest.to_owned();
                 if let Some((name, data)) = found {
                     return Some((name, serde_json::from_str(&data).unwrap()));
                 }
