@@ -19,8 +19,8 @@ async fn a_purge_takes_what_was_committed_and_sequences_go_on() {
     let mut push = async |queue: &storage::Ownership, first_seq, contents: &[&str]| {
         let messages = messages(contents);
         let batches = [batch(queue, first_seq, &messages)];
-        let appended = appender.append(mom, MINUTE, &batches).await.unwrap();
-        assert_eq!(appended, [Appended::Committed]);
+        let fates = appender.append(mom, MINUTE, &batches).await.unwrap();
+        assert_eq!(fates, [Appended::Committed]);
     };
     push(&queue, 1, &["1", "22"]).await;
     push(&queue, 3, &["333"]).await;
