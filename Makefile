@@ -20,6 +20,7 @@ test: deps-browser venv ## All checks and tests
 	@# Always the same schedule, so that a failure is about the change. `make chaos` draws a new one.
 	$(MAKE) chaos CHAOS_SECS=60 CHAOS_SEED=1001
 	$(CLUSTER) --moms 2 --managers 2 --exec $(MAKE) -C momclient-py test
+	$(CLUSTER) --exec $(MAKE) -C momclient-py surface
 	@echo "All tests passed."
 
 lint: deps venv ## Formats, lints, docs, licences, and whether generated files are up to date

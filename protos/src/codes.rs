@@ -18,12 +18,14 @@ codes! {
     INVALID_CHANNEL_ID = "invalid_channel_id";
     /// Any other argument out of its range. INVALID_ARGUMENT / 400.
     INVALID_ARGUMENT = "invalid_argument";
-    /// A message larger than the MoM takes. INVALID_ARGUMENT.
+    /// A message larger than the MoM takes. INVALID_ARGUMENT / 400.
     MESSAGE_TOO_LARGE = "message_too_large";
     /// No queue of this label. NOT_FOUND / 404.
     QUEUE_NOT_FOUND = "queue_not_found";
     /// No channel of this id. NOT_FOUND / 404.
     CHANNEL_NOT_FOUND = "channel_not_found";
+    /// No such message is retained. 404.
+    MESSAGE_NOT_FOUND = "message_not_found";
     /// No such path. 404.
     ROUTE_NOT_FOUND = "route_not_found";
     /// The path is there, but not for this method. 405.
@@ -46,7 +48,7 @@ codes! {
     ID_CONFLICT = "id_conflict";
     /// This MoM is not registered at any manager. FAILED_PRECONDITION.
     NOT_REGISTERED = "not_registered";
-    /// More waits to be committed than the MoM holds: push again later. RESOURCE_EXHAUSTED.
+    /// More waits to be committed than the MoM holds, or more listen than may: again later. RESOURCE_EXHAUSTED / 429.
     OVERLOADED = "overloaded";
     /// No MoM of this id. 404.
     MOM_NOT_FOUND = "mom_not_found";
@@ -58,7 +60,9 @@ codes! {
     NO_MOM_UP = "no_mom_up";
     /// PostgreSQL cannot be reached or cannot work: nothing was accepted, try again later. UNAVAILABLE / 503.
     DATABASE_UNAVAILABLE = "database_unavailable";
-    /// Whether the message was committed is not known. UNAVAILABLE.
+    /// The tables are older than the program: migrate, or wait until a manager has done so. 503.
+    SCHEMA_OUTDATED = "schema_outdated";
+    /// Whether the message was committed is not known. UNAVAILABLE / 503.
     OUTCOME_UNKNOWN = "outcome_unknown";
     /// The program is stopping: connect again later. UNAVAILABLE / 503.
     STOPPING = "stopping";

@@ -147,7 +147,7 @@ impl Manager {
             .map_err(|error| missing_queue(error, label))
     }
 
-    async fn queue(&self, label: &str) -> Result<Queue, Error> {
+    pub(crate) async fn queue(&self, label: &str) -> Result<Queue, Error> {
         self.database
             .answer(self.database.store().queue(label))
             .await
@@ -173,7 +173,7 @@ fn placed(channel: Channel) -> Result<PlacedChannel, Error> {
     }
 }
 
-fn missing_queue(error: DatabaseError, label: &str) -> Error {
+pub(crate) fn missing_queue(error: DatabaseError, label: &str) -> Error {
     if error.is_not_found() {
         Error::QueueNotFound(label.to_owned())
     } else {

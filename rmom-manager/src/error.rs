@@ -45,6 +45,37 @@ pub enum Error {
         /// What it may be.
         legal: &'static str,
     },
+    /// A queue does not retain such a message.
+    #[error(
+        "the queue {0:?} retains no message of sequence {1}; GET /queues/{0}/messages lists those it does"
+    )]
+    MessageNotFound(String, i64),
+    /// A MoM does not take a message of this size.
+    #[error("the message is too large: {0}")]
+    MessageTooLarge(String),
+    /// A MoM cannot take a message now.
+    #[error("more waits to be committed than the queue {0:?} holds; push again later")]
+    Overloaded(String),
+    /// A MoM refused what only a bug explains. The cause is for the log.
+    #[error("the manager has a fault; its log has the cause")]
+    Refused,
+    /// There are as many listeners as there may be.
+    #[error("there are {0} listeners, which is as many as there may be; try again later")]
+    TooManyListeners(usize),
+    /// No answer came to a push, however often it was repeated.
+    #[error(
+        "whether the message {0} was committed is not known: its MoM did not answer; GET /queues/{1}/messages tells"
+    )]
+    OutcomeUnknown(Uuid, String),
+    /// Nothing is known of the system at the moment.
+    #[error("{}", unavailable_text(*is_outage))]
+    NoFigures {
+        /// Whether trying again later may help.
+        is_outage: bool,
+    },
+    /// The tables are older than this program.
+    #[error("the schema of the database is not up to date yet; run \"rmom-manager migrate\"")]
+    SchemaOutdated,
     /// A body is not what the path needs.
     #[error("the body cannot be understood: {0}")]
     MalformedBody(String),
@@ -65,12 +96,12 @@ pub enum Error {
     )]
     NoOwner(String),
     /// The database did not answer, or answered what only a bug explains. The cause is for the log.
-    #[error("{}", database_text(.0))]
+    #[error("{}", unavailable_text(.0.is_outage()))]
     Database(#[from] DatabaseError),
 }
 
-fn database_text(error: &DatabaseError) -> &'static str {
-    if error.is_outage() {
+fn unavailable_text(is_outage: bool) -> &'static str {
+    if is_outage {
         "the database is not available; try again later"
     } else {
         "the manager has a fault; its log has the cause"

@@ -65,6 +65,11 @@ impl Leading {
         *self.state.borrow() == State::Leads(lease)
     }
 
+    /// Whether this manager leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        matches!(*self.state.borrow(), State::Leads(_))
+    }
+
     /// The lease has turned out to be another manager's: decides nothing more under it.
     pub(crate) fn is_lost(&self, lease: Lease) {
         if self.is_under(lease) {

@@ -2,7 +2,7 @@
 //!
 //! It offers the administration of queues and channels over REST ([`rest`]), places new queues on MoMs
 //! ([`allocation`]), and runs the control loop ([`control`]) that finds out which MoMs are up and moves the queues of
-//! those that are not. It holds no state of its own: what it decides it writes to the database, where every other
+//! those that are not. People look at the system through it ([`figures`], [`messages`]). It holds no state of its own: what it decides it writes to the database, where every other
 //! manager and every MoM reads it. Of several managers all answer requests and one leads ([`leading`]): it alone runs
 //! the control loop. None is on the way of messages.
 
@@ -10,8 +10,10 @@ pub mod allocation;
 pub mod control;
 pub mod database;
 pub mod error;
+pub mod figures;
 pub mod health;
 pub mod leading;
+pub mod messages;
 pub mod moms;
 pub mod operations;
 pub mod rest;
@@ -43,6 +45,8 @@ pub struct Manager {
     pub hint: Arc<Notify>,
     /// Whether this manager decides, or another one does.
     pub leading: leading::Leading,
+    /// What the whole system does at the moment, for people who look at it.
+    pub watching: figures::Watching,
     placing: allocation::Placing,
 }
 
@@ -55,6 +59,7 @@ impl Manager {
             moms: Moms::new(settings.probe, Arc::clone(&hint)),
             hint,
             leading: leading::Leading::new(settings.lease),
+            watching: figures::Watching::default(),
             placing: allocation::Placing::default(),
         }
     }

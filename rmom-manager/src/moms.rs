@@ -4,10 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use protos::message_stream_client::MessageStreamClient;
 use protos::{
-    CreateQueueRequest, DeleteChannelRequest, DeleteQueueRequest, HeartbeatRequest,
-    RebuildQueueRequest, ReleaseQueueRequest, codes,
+    CreateQueueRequest, DeleteChannelRequest, DeleteQueueRequest, HeartbeatRequest, Push,
+    PushOkResponse, RebuildQueueRequest, ReleaseQueueRequest, StatisticsRequest,
+    StatisticsResponse, codes,
 };
 use storage::MomAddress;
 use tokio::sync::Notify;
@@ -34,6 +36,8 @@ type Client = MessageStreamClient<Channel>;
 pub struct Moms {
     probe: Probe,
     clients: Mutex<HashMap<MomAddress, Client>>,
+    /// When each MoM answered for the last time, with success or not.
+    heard: Mutex<HashMap<MomAddress, DateTime<Utc>>>,
     /// Wakes the control loop when a connection breaks or a MoM does not answer.
     hint: Arc<Notify>,
 }
@@ -46,6 +50,7 @@ impl Moms {
         Self {
             probe,
             clients: Mutex::default(),
+            heard: Mutex::default(),
             hint,
         }
     }
@@ -200,14 +205,53 @@ impl Moms {
         let _ = answer.await;
     }
 
+    /// Commits one message at a MoM. The error is that of the MoM.
+    pub(crate) async fn push(
+        &self,
+        mom: &MomAddress,
+        deadline: Duration,
+        push: Push,
+    ) -> Result<PushOkResponse, Status> {
+        let answer = self.attempt(mom, deadline, push, |mut client, request| async move {
+            client.push_to_queue(request).await
+        });
+        answer.await
+    }
+
+    /// What a MoM does at the moment, and of the queue of this label, unless it is empty, each subscription. `None` if
+    /// it does not tell.
+    pub(crate) async fn statistics(
+        &self,
+        mom: &MomAddress,
+        label: &str,
+    ) -> Option<StatisticsResponse> {
+        let request = StatisticsRequest {
+            queue_label: label.to_owned(),
+        };
+        let answer = self.attempt(
+            mom,
+            self.probe.deadline,
+            request,
+            |mut client, request| async move { client.get_statistics(request).await },
+        );
+        answer.await.ok()
+    }
+
+    /// When this manager heard from a MoM for the last time.
+    pub(crate) fn heard_at(&self, mom: &MomAddress) -> Option<DateTime<Utc>> {
+        self.heard().get(mom).copied()
+    }
+
     /// Forgets the connection to a MoM.
     pub(crate) fn forget(&self, mom: &MomAddress) {
         self.clients().remove(mom);
+        self.heard().remove(mom);
     }
 
     /// Forgets the connections to all MoMs but these.
     pub(crate) fn retain(&self, moms: &HashSet<&MomAddress>) {
         self.clients().retain(|mom, _| moms.contains(mom));
+        self.heard().retain(|mom, _| moms.contains(mom));
     }
 
     async fn call<Q, A, F>(
@@ -220,34 +264,53 @@ impl Moms {
     where
         F: Future<Output = Result<Response<A>, Status>>,
     {
-        let silent = |cause: String| MomError::Silent {
-            address: mom.clone(),
-            cause,
-        };
-        let client = self
-            .client(mom)
-            .map_err(|error| silent(error.to_string()))?;
-        let mut request = Request::new(request);
-        // Tells the MoM as well when nobody waits any more.
-        request.set_timeout(deadline);
-        match timeout(deadline, send(client, request)).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) if is_silence(&status) => {
-                Err(silent(format!("{}: {}", status.code(), status.message())))
-            }
-            Ok(Err(status)) if has_code(&status, codes::STALE_MANAGER) => Err(MomError::Outdated {
+        match self.attempt(mom, deadline, request, send).await {
+            Ok(answer) => Ok(answer),
+            Err(status) if is_silence(&status) => Err(MomError::Silent {
+                address: mom.clone(),
+                cause: format!("{}: {}", status.code(), status.message()),
+            }),
+            Err(status) if has_code(&status, codes::STALE_MANAGER) => Err(MomError::Outdated {
                 address: mom.clone(),
             }),
-            Ok(Err(status)) => Err(MomError::Refused {
+            Err(status) => Err(MomError::Refused {
                 address: mom.clone(),
                 status: format!("{}: {}", status.code(), status.message()),
             }),
-            Err(_) => {
-                // The other end of this connection may be gone for good: the next call makes a new one.
-                self.clients().remove(mom);
-                Err(silent(format!("no answer within {deadline:?}")))
-            }
         }
+    }
+
+    /// A call whose failure is told as the MoM, or the lack of an answer, has it.
+    async fn attempt<Q, A, F>(
+        &self,
+        mom: &MomAddress,
+        deadline: Duration,
+        request: Q,
+        send: impl FnOnce(Client, Request<Q>) -> F,
+    ) -> Result<A, Status>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
+        let client = self
+            .client(mom)
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let mut request = Request::new(request);
+        // Tells the MoM as well when nobody waits any more.
+        request.set_timeout(deadline);
+        let Ok(answer) = timeout(deadline, send(client, request)).await else {
+            // The other end of this connection may be gone for good: the next call makes a new one.
+            self.clients().remove(mom);
+            let silence = format!("no answer within {deadline:?}");
+            return Err(Status::deadline_exceeded(silence));
+        };
+        if answer
+            .as_ref()
+            .err()
+            .is_none_or(|status| !is_silence(status))
+        {
+            self.heard().insert(mom.clone(), Utc::now());
+        }
+        answer.map(Response::into_inner)
     }
 
     fn client(&self, mom: &MomAddress) -> Result<Client, tonic::transport::Error> {
@@ -269,15 +332,19 @@ impl Moms {
     fn clients(&self) -> MutexGuard<'_, HashMap<MomAddress, Client>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn heard(&self) -> MutexGuard<'_, HashMap<MomAddress, DateTime<Utc>>> {
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn has_code(status: &Status, code: &str) -> bool {
+pub(crate) fn has_code(status: &Status, code: &str) -> bool {
     let found = status.metadata().get(protos::CODE_METADATA);
     found.is_some_and(|found| found.as_bytes() == code.as_bytes())
 }
 
 /// Whether a status stands for the lack of an answer: tonic makes one up when the transport fails.
-fn is_silence(status: &Status) -> bool {
+pub(crate) fn is_silence(status: &Status) -> bool {
     matches!(
         status.code(),
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown

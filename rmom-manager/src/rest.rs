@@ -6,14 +6,23 @@
 mod caller;
 mod catchers;
 mod channels;
+mod details;
+mod docs;
+mod events;
+mod health;
+mod live;
+mod messages;
 mod moms;
+mod openapi;
+mod overview;
+mod paging;
 mod params;
 mod problem;
 mod queues;
 
 use std::sync::Arc;
 
-use rocket::{Build, Rocket, State, get, routes};
+use rocket::{Build, Rocket, Route, State};
 
 use crate::Manager;
 use crate::error::Error;
@@ -26,11 +35,26 @@ pub use problem::Problem;
 pub fn build(settings: &Settings, manager: Arc<Manager>) -> Rocket<Build> {
     rocket::custom(&settings.rocket)
         .manage(manager)
-        .mount("/", routes![status])
-        .mount("/", queues::routes())
-        .mount("/", channels::routes())
-        .mount("/", moms::routes())
+        .manage(live::Seats::default())
+        .mount("/", routes())
         .register("/", catchers::catchers())
+}
+
+/// All of it.
+fn routes() -> Vec<Route> {
+    [
+        health::routes(),
+        queues::routes(),
+        details::routes(),
+        messages::routes(),
+        channels::routes(),
+        moms::routes(),
+        overview::routes(),
+        events::routes(),
+        live::routes(),
+        docs::routes(),
+    ]
+    .concat()
 }
 
 /// What a handler returns.
@@ -38,12 +62,6 @@ type Answer<T> = Result<T, Error>;
 
 /// What a handler works with.
 type Shared = State<Arc<Manager>>;
-
-/// Whether the manager listens. It needs no database for this: clients of queues that exist can do without both.
-#[get("/status")]
-fn status(_caller: Caller) -> &'static str {
-    "Ok"
-}
 
 #[cfg(test)]
 mod tests;

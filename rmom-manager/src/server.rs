@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::database::DatabaseError;
 use crate::settings::Settings;
-use crate::{Manager, control, rest, start, sweep};
+use crate::{Manager, control, figures, rest, start, sweep};
 
 /// How long a stop may take before what is left is cut off.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
@@ -102,8 +102,8 @@ pub async fn run(settings: &Settings) -> Result<(), Failure> {
 }
 
 /// What the manager does without being asked: first the start, for as long as the database is away, then it keeps the
-/// lease, and whenever it has it, it runs the control loop and the sweep. Each is a task of its own, so that nothing
-/// holds the lease's renewal up.
+/// lease, and whenever it has it, it runs the control loop and the sweep. Beside, it looks at the system while somebody
+/// wants to know. Each is a task of its own, so that nothing holds the lease's renewal up.
 fn background(
     manager: &Arc<Manager>,
     settings: &Settings,
@@ -134,6 +134,13 @@ fn background(
         async move {
             let work = sweep::run(&manager, period);
             stop.run_until_cancelled(work).await;
+            Ok(())
+        }
+    });
+    tasks.spawn({
+        let (manager, stop) = (Arc::clone(manager), stop.clone());
+        async move {
+            stop.run_until_cancelled(figures::run(&manager)).await;
             Ok(())
         }
     });

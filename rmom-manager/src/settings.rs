@@ -21,6 +21,9 @@ const FILE: &str = "Rocket.toml";
 const DATABASE: &str = "databases.rmom_manager";
 const EXAMPLE_URL: &str = "postgresql://user:password@127.0.0.1:5432/rmom_manager";
 
+/// The longest name that a host may have.
+const MAX_HOST: usize = 253;
+
 /// Keys at the top of a profile that are ours; `config` is what `ROCKET_CONFIG` reads as.
 const OWN_KEYS: [&str; 9] = [
     "manager_cycle_secs",
@@ -272,7 +275,7 @@ pub(crate) fn is_host(text: &str) -> bool {
         port: 1,
     };
     let uri = format!("http://{address}/").parse::<tonic::transport::Uri>();
-    !text.is_empty()
+    (1..=MAX_HOST).contains(&text.len())
         && uri.is_ok_and(|uri| {
             uri.authority()
                 .is_some_and(|found| *found == *address.to_string())

@@ -1,4 +1,4 @@
-//! Deletes expired messages, a bounded number at a time.
+//! Deletes expired messages, a bounded number at a time, and old events.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,6 +10,9 @@ use crate::Manager;
 /// Batches that one statement deletes at the most.
 const CHUNK: i64 = 256;
 
+/// Events that are kept.
+const EVENTS: i64 = 10_000;
+
 /// Sweeps for as long as this manager leads: chunk after chunk while there is a full one, then after a pause again.
 ///
 /// Only to spare the work: several managers may sweep at once, each skips what another has locked.
@@ -19,6 +22,12 @@ pub async fn run(manager: &Manager, period: Duration) -> Infallible {
         empty_slots(manager).await;
         while sweep(manager).await {
             tokio::task::yield_now().await;
+        }
+        let events = manager.database.store().sweep_events(EVENTS);
+        if let Err(error) = manager.database.run(events).await
+            && !error.is_outage()
+        {
+            error!("cannot delete old events: {error}");
         }
         tokio::time::sleep(period).await;
     }

@@ -185,6 +185,7 @@ impl Committer {
                         epoch = queue.epoch,
                         "fenced: another MoM owns the queue now"
                     );
+                    self.hosting.is_fenced(&queue);
                     let refused = taken.pushes.drain(..).map(|pushed| pushed.answer);
                     self.hosting.lose(&queue, None, refused.collect());
                 }

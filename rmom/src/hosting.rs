@@ -25,6 +25,9 @@ const LOOK_DEADLINE: Duration = Duration::from_secs(3);
 /// How long those who are refused since a queue has moved wait to be told where it is.
 const OWNER_DEADLINE: Duration = Duration::from_millis(500);
 
+/// Queues that were lost at once and are recorded as such, at the most.
+const MAX_FENCED: usize = 1024;
+
 /// See the [module](self).
 #[derive(Debug)]
 pub struct Hosting {
@@ -39,6 +42,8 @@ pub struct Hosting {
     database_heard: Mutex<Instant>,
     shared: Arc<Shared>,
     queues: RwLock<HashMap<String, Arc<Queue>>>,
+    /// Queues that turned out to be others', of which the next look tells those who read the events.
+    fenced: Mutex<Vec<Arc<Queue>>>,
     /// Of each channel with subscriptions: what ends them, and how many there are.
     channels: Mutex<HashMap<Uuid, (CancellationToken, usize)>>,
 }
@@ -54,6 +59,7 @@ impl Hosting {
             database_heard: Mutex::new(Instant::now()),
             shared,
             queues: RwLock::default(),
+            fenced: Mutex::default(),
             channels: Mutex::default(),
         })
     }
@@ -177,6 +183,7 @@ impl Hosting {
                 .get(&queue.id)
                 .is_none_or(|owned| owned.epoch > queue.epoch)
             {
+                self.is_fenced(&queue);
                 self.lose(&queue, None, Vec::new());
             }
         }
@@ -186,6 +193,7 @@ impl Hosting {
             }
         }
 
+        self.record_fenced().await;
         let subscribed: Vec<Uuid> = lock(&self.channels).keys().copied().collect();
         if !subscribed.is_empty() {
             let existing = self.store.existing_channels(&subscribed).await?;
@@ -234,6 +242,28 @@ impl Hosting {
         };
         if let Some(former) = former {
             former.lose(None, former.close());
+        }
+    }
+
+    /// A queue turned out to be another MoM's, unless this one was told of it before.
+    pub fn is_fenced(&self, queue: &Arc<Queue>) {
+        let hosted = self.find(&queue.label);
+        let mut fenced = lock(&self.fenced);
+        if fenced.len() < MAX_FENCED && hosted.is_some_and(|hosted| Arc::ptr_eq(&hosted, queue)) {
+            fenced.push(queue.clone());
+        }
+    }
+
+    /// For people: if it fails, nothing else is affected.
+    async fn record_fenced(&self) {
+        let fenced = std::mem::take(&mut *lock(&self.fenced));
+        let Some(mom_id) = fenced.first().map(|queue| queue.mom_id) else {
+            return;
+        };
+        let (ids, epochs): (Vec<_>, Vec<_>) =
+            fenced.iter().map(|queue| (queue.id, queue.epoch)).unzip();
+        if let Err(error) = self.store.record_fenced(mom_id, &ids, &epochs).await {
+            tracing::debug!("cannot record that queues were lost: {error}");
         }
     }
 

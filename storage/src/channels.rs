@@ -64,6 +64,33 @@ impl Store {
             .await?)
     }
 
+    /// At most `limit` ids of channels, sorted, from the one after `after` on. Locks nothing.
+    pub async fn channel_ids_after(&self, after: Uuid, limit: i64) -> Result<Vec<Uuid>> {
+        Ok(sqlx::query_scalar!(
+            "select id from channel where id > $1 order by id limit $2",
+            after,
+            limit
+        )
+        .fetch_all(&self.pool)
+        .await?)
+    }
+
+    /// The channels of a queue, sorted by id, at most `limit`: ids and topics. Locks nothing.
+    pub async fn channels_of(
+        &self,
+        queue_id: Uuid,
+        limit: i64,
+    ) -> Result<Vec<(Uuid, Option<String>)>> {
+        let rows = sqlx::query!(
+            "select id, topic from channel where queue_id = $1 order by id limit $2",
+            queue_id,
+            limit
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| (row.id, row.topic)).collect())
+    }
+
     /// The ids of the channels on the queues of one MoM, sorted. Locks nothing.
     pub async fn channel_ids_of(&self, mom_id: Uuid) -> Result<Vec<Uuid>> {
         Ok(sqlx::query_scalar!(

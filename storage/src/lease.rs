@@ -71,7 +71,16 @@ impl Store {
                             epoch = l.epoch + (l.holder <> excluded.holder)::integer,
                             expires_at = clock_timestamp() + make_interval(secs => $2)
                         where l.holder = excluded.holder or l.expires_at <= clock_timestamp()
-                        returning l.epoch
+                        returning l.holder, l.epoch
+                    ),
+                    recorded as (
+                        insert into event (kind, subject, text)
+                        select 'leader_changed', a.holder::text, 'this manager leads since lease epoch ' || a.epoch
+                        from asked a
+                        -- Not if it was renewed: this sees the row as it was.
+                        where not exists (
+                            select from lease where name = 'manager' and holder = a.holder and epoch = a.epoch
+                        )
                     )
                     select
                         (select epoch from asked) as epoch,

@@ -6,6 +6,7 @@
 //!
 //! - [`moms`](Store::register_moms), [`queues`](Store::create_queue) and [`channels`](Store::create_channel) are
 //!   methods of [`Store`], which holds a bounded pool of connections.
+//! - [`Store::depths`] tells how full queues are, [`Store::events`] what was decided.
 //! - A manager decides only under a [`Lease`], see [`Store::lead`].
 //! - [`Appender`] writes messages over a connection of its own, see [`Appender::append`].
 //! - [`Store::find_messages`] finds those that were pushed before.
@@ -17,12 +18,15 @@ pub mod chaos;
 
 mod append;
 mod channels;
+mod depths;
 mod error;
+mod events;
 mod instances;
 mod known;
 mod lease;
 mod moms;
 mod packed;
+mod purge;
 mod queues;
 mod read;
 mod requests;
@@ -33,7 +37,9 @@ mod sweep;
 
 pub use append::{Appended, Appender, NewBatch};
 pub use channels::Channel;
+pub use depths::{Depth, Totals};
 pub use error::{Error, Result};
+pub use events::{EVENT_KINDS, Event, EventRange};
 pub use instances::{Claimed, Registration};
 pub use known::KeyedMessage;
 pub use lease::{Decision, Leadership, Lease};

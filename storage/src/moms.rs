@@ -65,8 +65,13 @@ impl Store {
             .map(|address| i32::from(address.port))
             .collect();
         sqlx::query!(
-            "insert into mom (id, host, port) select * from unnest($1::uuid[], $2::text[], $3::integer[])
-            on conflict on constraint mom_host_port_key do nothing",
+            "with added as (
+                insert into mom (id, host, port) select * from unnest($1::uuid[], $2::text[], $3::integer[])
+                on conflict on constraint mom_host_port_key do nothing
+                returning host, port
+            )
+            insert into event (kind, subject, text)
+            select 'mom_added', mom_address(host, port), 'registered, since a manager has it in its list' from added",
             &ids,
             &hosts,
             &ports
@@ -80,8 +85,13 @@ impl Store {
     pub async fn register_mom(&self, address: &MomAddress) -> Result<Mom> {
         let id = Uuid::now_v7();
         let registered = sqlx::query!(
-            "insert into mom (id, host, port) values ($1, $2, $3)
-            on conflict on constraint mom_host_port_key do nothing",
+            "with added as (
+                insert into mom (id, host, port) values ($1, $2, $3)
+                on conflict on constraint mom_host_port_key do nothing
+                returning host, port
+            )
+            insert into event (kind, subject, text)
+            select 'mom_added', mom_address(host, port), 'registered by an operator' from added",
             id,
             address.host,
             i32::from(address.port)
@@ -99,9 +109,14 @@ impl Store {
     /// Locks its row against being given queues: what is placed on it meanwhile is placed before, and refuses this, or
     /// after, and is refused.
     pub async fn remove_mom(&self, id: Uuid) -> Result<bool> {
-        let removed = sqlx::query!("delete from mom where id = $1", id)
-            .execute(&self.pool)
-            .await;
+        let removed = sqlx::query!(
+            "with removed as (delete from mom where id = $1 returning host, port)
+            insert into event (kind, subject, text)
+            select 'mom_removed', mom_address(host, port), 'removed by an operator' from removed",
+            id
+        )
+        .execute(&self.pool)
+        .await;
         match removed {
             Ok(removed) if removed.rows_affected() == 0 => Err(Error::NotFound),
             Ok(_) => Ok(true),
@@ -114,7 +129,15 @@ impl Store {
     /// MoM. Locks its row.
     pub async fn set_draining(&self, id: Uuid, draining: bool) -> Result<Mom> {
         sqlx::query!(
-            "update mom set draining = $2 where id = $1 and draining <> $2",
+            "with changed as (
+                update mom set draining = $2 where id = $1 and draining <> $2 returning host, port
+            )
+            insert into event (kind, subject, text)
+            select
+                case when $2 then 'mom_draining' else 'mom_undrained' end,
+                mom_address(host, port),
+                case when $2 then 'its queues are to be elsewhere' else 'it may be given queues again' end
+            from changed",
             id,
             draining
         )
@@ -178,7 +201,15 @@ impl Store {
                     ),
                     changed as (
                         update mom set is_up = $2, since = now() from proven where id = $1 and is_up <> $2
-                        returning id
+                        returning id, host, port
+                    ),
+                    recorded as (
+                        insert into event (kind, subject, text)
+                        select
+                            case when $2 then 'mom_up' else 'mom_down' end,
+                            mom_address(host, port),
+                            case when $2 then 'it answers' else 'it does not answer, or is cut off from the database' end
+                        from changed
                     )
                     select
                         exists (select from proven) as "is_leading!",

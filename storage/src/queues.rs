@@ -44,9 +44,17 @@ impl Store {
     pub async fn create_queue(&self, label: &str, mom_id: Uuid) -> Result<Ownership> {
         let queue_id = Uuid::now_v7();
         let created = sqlx::query_scalar!(
-            "insert into queue (id, label, mom_id) values ($1, $2, $3)
-            on conflict on constraint queue_label_key do nothing
-            returning epoch",
+            r#"with created as (
+                insert into queue (id, label, mom_id) values ($1, $2, $3)
+                on conflict on constraint queue_label_key do nothing
+                returning label, mom_id, epoch
+            ),
+            recorded as (
+                insert into event (kind, subject, text)
+                select 'queue_created', c.label, 'created at ' || mom_address(m.host, m.port)
+                from created c join mom m on m.id = c.mom_id
+            )
+            select epoch as "epoch!" from created"#,
             queue_id,
             label,
             mom_id
@@ -71,6 +79,17 @@ impl Store {
                 .fetch_all(&self.pool)
                 .await?,
         )
+    }
+
+    /// At most `limit` labels, sorted, from the one after `after` on. Locks nothing.
+    pub async fn queue_labels_after(&self, after: &str, limit: i64) -> Result<Vec<String>> {
+        Ok(sqlx::query_scalar!(
+            "select label from queue where label > $1 order by label limit $2",
+            after,
+            limit
+        )
+        .fetch_all(&self.pool)
+        .await?)
     }
 
     /// All queues with their owners, in the order of their creation. Locks nothing.
@@ -114,7 +133,11 @@ impl Store {
     /// Locks the queue row; appends under way end first, later ones are fenced.
     pub async fn delete_queue(&self, label: &str) -> Result<Queue> {
         let row = sqlx::query!(
-            r#"with deleted as (delete from queue where label = $1 returning id, label, epoch, mom_id)
+            r#"with deleted as (delete from queue where label = $1 returning id, label, epoch, mom_id),
+            recorded as (
+                insert into event (kind, subject, text)
+                select 'queue_deleted', label, 'deleted with its channels and messages' from deleted
+            )
             select d.id, d.label, d.epoch, m.id as "mom_id?", m.host as "host?", m.port as "port?"
             from deleted d left join mom m on m.id = d.mom_id"#,
             label
@@ -133,9 +156,14 @@ impl Store {
     /// Locks the queue row.
     pub async fn delete_queue_at(&self, queue_id: Uuid, epoch: i64) -> Result<bool> {
         let deleted = sqlx::query!(
-            "delete from queue where id = $1 and epoch = $2
-                and not exists (select from message_batch where queue_id = $1)
-                and not exists (select from channel where queue_id = $1)",
+            "with deleted as (
+                delete from queue where id = $1 and epoch = $2
+                    and not exists (select from message_batch where queue_id = $1)
+                    and not exists (select from channel where queue_id = $1)
+                returning label
+            )
+            insert into event (kind, subject, text)
+            select 'queue_deleted', label, 'taken back, since its MoM did not take it' from deleted",
             queue_id,
             epoch
         )
@@ -177,7 +205,7 @@ impl Store {
             .past_stalled(move |connection, patience| Box::pin(async move {
                 let taken = sqlx::query!(
                     r#"with seen as materialized (
-                        select q.id from queue q, set_config('lock_timeout', $6, true)
+                        select q.id, q.mom_id from queue q, set_config('lock_timeout', $6, true)
                         where q.id = $1 and q.epoch = $2
                         for no key update of q
                     ),
@@ -189,7 +217,17 @@ impl Store {
                     ),
                     raised as (
                         update queue q set mom_id = $3, epoch = q.epoch + 1 from proven where q.id = proven.id
-                        returning q.epoch
+                        returning q.label, q.epoch
+                    ),
+                    recorded as (
+                        insert into event (kind, subject, text)
+                        select
+                            'queue_moved', r.label,
+                            coalesce('from ' || mom_address(f.host, f.port) || ' ', '')
+                                || 'to ' || mom_address(t.host, t.port) || ', epoch ' || r.epoch
+                        from raised r cross join seen s
+                        join mom t on t.id = $3
+                        left join mom f on f.id = s.mom_id
                     )
                     select
                         exists (select from proven) or not exists (select from seen) as "is_leading!",
@@ -219,7 +257,16 @@ impl Store {
     /// Gives a queue to the MoM `to` without a manager, as that MoM was told to: otherwise as [`Store::take_over`].
     pub async fn seize(&self, queue_id: Uuid, epoch: i64, to: Uuid) -> Result<Option<Takeover>> {
         let raised = sqlx::query_scalar!(
-            "update queue set mom_id = $3, epoch = epoch + 1 where id = $1 and epoch = $2 returning epoch",
+            r#"with raised as (
+                update queue set mom_id = $3, epoch = epoch + 1 where id = $1 and epoch = $2
+                returning label, epoch
+            ),
+            recorded as (
+                insert into event (kind, subject, text)
+                select 'queue_moved', r.label, 'to ' || mom_address(t.host, t.port) || ', epoch ' || r.epoch
+                from raised r join mom t on t.id = $3
+            )
+            select epoch as "epoch!" from raised"#,
             queue_id,
             epoch,
             to

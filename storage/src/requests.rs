@@ -44,7 +44,12 @@ impl Store {
                 where name = 'manager' and holder = $2 and epoch = $3 and expires_at > clock_timestamp()
                 for share
             ),
-            met as (delete from operator_request using proven where id = any($1))
+            met as (delete from operator_request using proven where id = any($1) returning id),
+            recorded as (
+                insert into event (kind, subject, text)
+                select 'rebalanced', 'queues', 'evenly spread over the MoMs, as an operator has asked'
+                where exists (select from met)
+            )
             select exists (select from proven) as "is_leading!""#,
             ids,
             lease.holder,

@@ -1,5 +1,7 @@
 //! Who asks.
 
+use std::collections::HashSet;
+
 use rocket::Request;
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
@@ -29,6 +31,16 @@ impl<'r> FromRequest<'r> for Caller {
         if request.uri().path().as_str().contains("//") {
             return Outcome::Error((Status::BadRequest, ()));
         }
+        if repeated(request).is_some() {
+            return Outcome::Error((Status::BadRequest, ()));
+        }
         Outcome::Success(Self::Anonymous)
     }
+}
+
+/// A parameter that is there more than once: which of them counts would be a guess.
+pub(super) fn repeated<'r>(request: &'r Request<'_>) -> Option<&'r str> {
+    let mut seen = HashSet::new();
+    let mut names = request.uri().query()?.segments().map(|(name, _)| name);
+    names.find(|name| !seen.insert(*name))
 }

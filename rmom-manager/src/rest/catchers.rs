@@ -5,6 +5,7 @@ use rocket::http::{Method, Status};
 use rocket::{Catcher, Request, catch, catchers};
 
 use super::Problem;
+use super::caller::repeated;
 
 pub(super) fn catchers() -> Vec<Catcher> {
     catchers![bad_request, not_found, any]
@@ -39,6 +40,9 @@ fn bad_request(request: &Request<'_>) -> Problem {
             "the path {:?} has an empty part; labels, topics and ids have at least one character",
             shown(request)
         )
+    } else if let Some(name) = repeated(request) {
+        let name: String = name.chars().take(64).collect();
+        format!("the parameter {name:?} is there more than once; give it once")
     } else {
         "the request cannot be understood; check its method, path and headers".to_owned()
     };

@@ -2,9 +2,17 @@
 
 use protos::names;
 use rocket::request::FromParam;
+use utoipa::IntoParams;
+use utoipa::openapi::Required;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use uuid::Uuid;
 
+use super::paging::{MAX_NUMBER, in_range};
 use crate::error::Error;
+
+/// What a label or a topic may be, for programs.
+const NAME: &str = "^[a-zA-Z0-9._:-]{1,255}$";
 
 /// The label of a queue, in lower case.
 pub(super) struct Label(pub(super) String);
@@ -55,4 +63,65 @@ impl FromParam<'_> for MomId {
         });
         Ok(Self(id?))
     }
+}
+
+/// The sequence of a message.
+pub(super) struct Seq(pub(super) i64);
+
+impl FromParam<'_> for Seq {
+    type Error = Error;
+
+    fn from_param(given: &str) -> Result<Self, Error> {
+        let legal = "a number from 1 to 9007199254740991";
+        let seq = in_range(given.parse(), 1..=MAX_NUMBER, "the sequence", legal);
+        Ok(Self(seq?))
+    }
+}
+
+/// How the description of the surface tells of a part of a path.
+macro_rules! described {
+    ($($type:ident: $name:literal, $description:literal, $schema:expr;)*) => {
+        $(impl IntoParams for $type {
+            fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+                vec![parameter($name, $description, $schema)]
+            }
+        })*
+    };
+}
+
+described! {
+    Label: "label", "The label of a queue; upper case counts as lower case.", name();
+    Topic: "topic", "A topic; `__none__` stands for none.", name();
+    ChannelId: "id", "The id of a channel.", uuid();
+    MomId: "id", "The id of a MoM.", uuid();
+    Seq: "seq", "The sequence of a message.", seq();
+}
+
+fn parameter(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Path)
+        .required(Required::True)
+        .description(Some(description))
+        .schema(Some(schema))
+        .build()
+}
+
+fn name() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .pattern(Some(NAME))
+}
+
+fn uuid() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)))
+}
+
+fn seq() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .minimum(Some(1))
+        .maximum(Some(MAX_NUMBER))
 }

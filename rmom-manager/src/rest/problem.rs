@@ -4,13 +4,16 @@ use std::borrow::Cow;
 use std::io::Cursor;
 
 use protos::codes;
-use rocket::http::{ContentType, Header, Status};
+use rocket::http::{Header, Status};
 use rocket::response::{Responder, Response, Result};
 use rocket::{Request, serde};
 use serde::json::serde_json;
 use tracing::error;
 
 use crate::error::Error;
+
+/// The type of every answer that is not a success.
+pub(super) const CONTENT_TYPE: &str = "application/problem+json";
 
 /// Seconds after which a client may try again what is not possible now.
 const RETRY_AFTER: &str = "1";
@@ -72,14 +75,47 @@ impl From<&Error> for Problem {
             Error::InvalidArgument { .. } => (Status::BadRequest, codes::INVALID_ARGUMENT),
             Error::MalformedBody(_) => (Status::BadRequest, codes::MALFORMED_REQUEST),
             Error::BodyTooLarge => (Status::PayloadTooLarge, codes::BODY_TOO_LARGE),
+            Error::MessageNotFound(..) => (Status::NotFound, codes::MESSAGE_NOT_FOUND),
+            Error::MessageTooLarge(_) => (Status::BadRequest, codes::MESSAGE_TOO_LARGE),
+            Error::Overloaded(_) | Error::TooManyListeners(_) => {
+                (Status::TooManyRequests, codes::OVERLOADED)
+            }
+            Error::OutcomeUnknown(..) => (Status::ServiceUnavailable, codes::OUTCOME_UNKNOWN),
+            Error::SchemaOutdated => (Status::ServiceUnavailable, codes::SCHEMA_OUTDATED),
             Error::QueueExists(_) => (Status::Conflict, codes::QUEUE_EXISTS),
             Error::NoMomUp | Error::NoOwner(_) => (Status::ServiceUnavailable, codes::NO_MOM_UP),
             Error::Database(cause) if cause.is_outage() => {
                 (Status::ServiceUnavailable, codes::DATABASE_UNAVAILABLE)
             }
-            Error::Database(_) => (Status::InternalServerError, codes::INTERNAL),
+            Error::NoFigures { is_outage: true } => {
+                (Status::ServiceUnavailable, codes::DATABASE_UNAVAILABLE)
+            }
+            Error::NoFigures { is_outage: false } | Error::Refused | Error::Database(_) => {
+                (Status::InternalServerError, codes::INTERNAL)
+            }
         };
         Self::new(status, code, error.to_string())
+    }
+}
+
+/// The status that goes with a code.
+pub(super) fn status_of(code: &str) -> u16 {
+    match code {
+        codes::QUEUE_NOT_FOUND
+        | codes::CHANNEL_NOT_FOUND
+        | codes::MOM_NOT_FOUND
+        | codes::MESSAGE_NOT_FOUND
+        | codes::ROUTE_NOT_FOUND => 404,
+        codes::METHOD_NOT_ALLOWED => 405,
+        codes::QUEUE_EXISTS | codes::MOM_EXISTS | codes::MOM_NOT_EMPTY => 409,
+        codes::BODY_TOO_LARGE => 413,
+        codes::OVERLOADED => 429,
+        codes::INTERNAL => 500,
+        codes::NO_MOM_UP
+        | codes::DATABASE_UNAVAILABLE
+        | codes::SCHEMA_OUTDATED
+        | codes::OUTCOME_UNKNOWN => 503,
+        _ => 400,
     }
 }
 
@@ -100,9 +136,13 @@ impl<'r> Responder<'r, 'static> for Problem {
         let mut response = Response::build();
         response
             .status(Status::new(self.status))
-            .header(ContentType::new("application", "problem+json"))
+            .raw_header("Content-Type", CONTENT_TYPE)
             .sized_body(body.len(), Cursor::new(body));
-        if self.status == Status::ServiceUnavailable.code {
+        let is_for_now = [
+            Status::ServiceUnavailable.code,
+            Status::TooManyRequests.code,
+        ];
+        if is_for_now.contains(&self.status) {
             response.header(Header::new("Retry-After", RETRY_AFTER));
         }
         if let Some(methods) = self.allow {

@@ -2,6 +2,7 @@
 
 use figment::providers::{Format, Toml};
 use figment::{Figment, Profile};
+use futures_util::future::join_all;
 use protos::codes;
 use rocket::http::{Header, Method};
 use rocket::local::asynchronous::{Client, LocalResponse};
@@ -36,6 +37,10 @@ async fn problem(response: LocalResponse<'_>, status: u16, code: &str) -> Value 
 #[rocket::async_test]
 async fn status_needs_no_database() {
     let client = client().await;
+    for path in ["/livez", "/openapi.json", "/docs"] {
+        let response = client.get(path).dispatch().await;
+        assert_eq!(response.status().code, 200, "{path}");
+    }
     let response = client.get("/status").dispatch().await;
     assert_eq!(response.into_string().await.as_deref(), Some("Ok"));
     let response = client.head("/status").dispatch().await;
@@ -107,6 +112,21 @@ async fn an_empty_part_is_not_skipped() {
         let response = client.req(method, path).dispatch().await;
         let problem = problem(response, 400, codes::MALFORMED_REQUEST).await;
         assert!(problem["detail"].as_str().unwrap().contains("empty part"));
+    }
+}
+
+#[rocket::async_test]
+async fn a_parameter_that_is_repeated_is_refused() {
+    let client = client().await;
+    for path in ["/queues?limit=1&limit=2", "/events?x&x"] {
+        let response = client.get(path).dispatch().await;
+        let problem = problem(response, 400, codes::MALFORMED_REQUEST).await;
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("more than once")
+        );
     }
 }
 
@@ -214,7 +234,7 @@ async fn an_announced_body_that_is_too_large_is_refused() {
 async fn without_a_database_all_else_is_unavailable() {
     let client = client().await;
     let id = Uuid::nil();
-    for (method, path) in [
+    let requests = [
         (Method::Get, "/queues".to_owned()),
         (Method::Get, "/queues/a".to_owned()),
         (Method::Post, "/queues/a".to_owned()),
@@ -230,14 +250,24 @@ async fn without_a_database_all_else_is_unavailable() {
         (Method::Post, format!("/moms/{id}/drain")),
         (Method::Post, format!("/moms/{id}/undrain")),
         (Method::Post, "/rebalance".to_owned()),
-    ] {
+        (Method::Get, "/readyz".to_owned()),
+        (Method::Get, "/queues?details=true".to_owned()),
+        (Method::Get, "/queues/a/details".to_owned()),
+        (Method::Get, "/queues/a/messages".to_owned()),
+        (Method::Get, "/queues/a/messages/1".to_owned()),
+        (Method::Post, "/queues/a/messages".to_owned()),
+        (Method::Delete, "/queues/a/messages".to_owned()),
+        (Method::Get, "/events".to_owned()),
+        (Method::Get, "/live?queue=a".to_owned()),
+    ];
+    // At once, since each has to find out for itself.
+    let answers = requests.map(async |(method, path)| {
         let response = client.req(method, path.clone()).dispatch().await;
-        assert!(
-            response.headers().get_one("Retry-After").is_some(),
-            "{path}"
-        );
+        let retry = response.headers().get_one("Retry-After");
+        assert!(retry.is_some(), "{path}");
         problem(response, 503, codes::DATABASE_UNAVAILABLE).await;
-    }
+    });
+    join_all(answers).await;
 }
 
 #[rocket::async_test]
@@ -252,4 +282,43 @@ async fn what_is_a_fault_of_ours_says_no_more_than_that() {
         problem["detail"],
         "the manager has a fault; its log has the cause"
     );
+}
+
+#[rocket::async_test]
+async fn the_page_to_try_things_needs_nothing_from_elsewhere() {
+    let client = client().await;
+    let response = client.get("/docs").dispatch().await;
+    let policy = response.headers().get_one("Content-Security-Policy");
+    assert!(policy.unwrap().starts_with("default-src 'none'"));
+    let page = response.into_string().await.unwrap();
+    assert!(!page.contains("http://") && !page.contains("https://"));
+}
+
+#[test]
+fn the_status_of_a_code_is_the_one_that_its_errors_have() {
+    let errors = [
+        Error::InvalidChannelId(String::new()),
+        Error::QueueNotFound(String::new()),
+        Error::ChannelNotFound(Uuid::nil()),
+        Error::MomNotFound(Uuid::nil()),
+        Error::MessageNotFound(String::new(), 1),
+        Error::MomNotEmpty(Uuid::nil()),
+        Error::QueueExists(String::new()),
+        Error::MessageTooLarge(String::new()),
+        Error::MalformedBody(String::new()),
+        Error::BodyTooLarge,
+        Error::Overloaded(String::new()),
+        Error::TooManyListeners(1),
+        Error::OutcomeUnknown(Uuid::nil(), String::new()),
+        Error::SchemaOutdated,
+        Error::Refused,
+        Error::NoMomUp,
+        Error::NoFigures { is_outage: true },
+    ];
+    for error in errors {
+        let problem = Problem::from(&error);
+        let problem = rocket::serde::json::serde_json::to_value(problem).unwrap();
+        let code = problem["code"].as_str().unwrap();
+        assert_eq!(problem["status"], problem::status_of(code), "{code}");
+    }
 }

@@ -23,6 +23,8 @@ async fn while_the_database_is_away_clients_are_told_and_afterwards_all_goes_on(
             (Method::GET, "/queues/news"),
             (Method::POST, "/queues/other"),
             (Method::GET, "/moms"),
+            (Method::GET, "/readyz"),
+            (Method::GET, "/overview"),
         ] {
             let refusal = rest.refusal(method, path).await;
             assert_eq!(refusal, (503, "database_unavailable".to_owned()), "{path}");
@@ -34,6 +36,8 @@ async fn while_the_database_is_away_clients_are_told_and_afterwards_all_goes_on(
         })
         .await;
         assert_eq!(rest.get("/queues/news").await, place);
+        let ready = rest.request(Method::GET, "/readyz").send().await.unwrap();
+        assert_eq!(ready.status(), 200);
     }
     cluster.manager(0).ensure_running().unwrap();
     let log = cluster.manager(0).log();

@@ -7,3 +7,4 @@ mod operations;
 mod process;
 mod rest;
 mod support;
+mod watching;

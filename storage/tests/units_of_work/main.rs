@@ -9,6 +9,7 @@ use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 mod contents;
+mod looking;
 mod messages;
 mod start;
 
