@@ -60,6 +60,11 @@ chaos-binaries:
 	cargo build --quiet --package rmom --package rmom-manager --features rmom/chaos,rmom-manager/chaos
 	@mkdir -p target/chaos && cp target/debug/rmom target/debug/rmom-manager target/chaos/
 
+pictures: deps-browser venv ## Those of the console and the example application in docs/, made again
+	cargo build --package rmom --package rmom-manager --package testkit
+	RMOM_SCREENSHOTS=$(CURDIR)/docs $(CLUSTER) --moms 4 --managers 2 --exec \
+	  $(MAKE) -C momclient-py test ARGS="-k screenshots"
+
 fmt: venv ## Formats everything
 	cargo fmt --all
 	$(MAKE) -C momclient-py format
@@ -86,4 +91,4 @@ deps-clocks:
 venv:
 	@$(MAKE) --no-print-directory -C momclient-py set-py-venv-with-deps
 
-.PHONY: help demo test lint bench compare chaos chaos-mutants chaos-binaries fmt queries clean deps deps-browser deps-clocks deps-peers venv
+.PHONY: help demo test pictures lint bench compare chaos chaos-mutants chaos-binaries fmt queries clean deps deps-browser deps-clocks deps-peers venv

@@ -18,6 +18,8 @@ from tests.waiting import SECONDS, until
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
+OPERATED = {"button", "link", "textbox", "searchbox", "spinbutton", "combobox", "radio", "DisclosureTriangle"}
+
 ARGUMENTS = (
     "--headless=new",
     "--remote-debugging-pipe",
@@ -175,6 +177,12 @@ class Page:
         self._focus(selector)
         self.run("document.activeElement.select()")
         self._ask("Input.insertText", text=text)
+
+    def controls(self) -> list[tuple[str, str]]:
+        """Return role and name of all that can be operated, as a screen reader is told them."""
+        nodes = self._ask("Accessibility.getFullAXTree")["nodes"]
+        told = [(node.get("role", {}).get("value"), node.get("name", {}).get("value", "")) for node in nodes]
+        return [(role, name) for role, name in told if role in OPERATED]
 
     def look(self, width: int, height: int, *, dark: bool = False) -> None:
         """Change the size of the page and the user's wish for light or dark colours."""

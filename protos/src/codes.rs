@@ -28,6 +28,8 @@ codes! {
     MESSAGE_NOT_FOUND = "message_not_found";
     /// No such path. 404.
     ROUTE_NOT_FOUND = "route_not_found";
+    /// A browser asks on behalf of a page that is not the manager's. 403.
+    CROSS_ORIGIN = "cross_origin";
     /// The path is there, but not for this method. 405.
     METHOD_NOT_ALLOWED = "method_not_allowed";
     /// A body larger than the manager takes. 413.

@@ -6,6 +6,7 @@
 mod caller;
 mod catchers;
 mod channels;
+mod console;
 mod details;
 mod docs;
 mod events;
@@ -37,6 +38,9 @@ pub fn build(settings: &Settings, manager: Arc<Manager>) -> Rocket<Build> {
         .manage(manager)
         .manage(live::Seats::default())
         .mount("/", routes())
+        .mount("/", console::routes())
+        .attach(console::shield())
+        .attach(console::policy())
         .register("/", catchers::catchers())
 }
 

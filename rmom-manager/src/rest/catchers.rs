@@ -53,6 +53,11 @@ fn bad_request(request: &Request<'_>) -> Problem {
 fn any(status: Status, _: &Request<'_>) -> Problem {
     let (code, detail) = match status.code {
         413 => (codes::BODY_TOO_LARGE, "the body is larger than 1 MiB"),
+        403 => (
+            codes::CROSS_ORIGIN,
+            "the browser says that a page of another origin asks; only pages of this manager may, and programs that \
+             send neither Sec-Fetch-Site nor Origin",
+        ),
         405 => (codes::METHOD_NOT_ALLOWED, "the method is not possible here"),
         400..=499 => (
             codes::MALFORMED_REQUEST,
@@ -69,6 +74,8 @@ fn any(status: Status, _: &Request<'_>) -> Problem {
 /// The methods of the routes that this path would match.
 fn methods(request: &Request<'_>) -> String {
     let path: Vec<&str> = request.uri().path().segments().collect();
+    // That of the console, which has no parts.
+    let path = if path.is_empty() { vec![""] } else { path };
     let mut methods: Vec<&str> = Vec::new();
     for route in request.rocket().routes() {
         let parts: Vec<&str> = route.uri.path().split('/').skip(1).collect();

@@ -28,6 +28,7 @@ pub(super) static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
 const ALWAYS: &[&str] = &[
     codes::MALFORMED_REQUEST,
     codes::BODY_TOO_LARGE,
+    codes::CROSS_ORIGIN,
     codes::INTERNAL,
 ];
 

@@ -106,6 +106,7 @@ pub(super) fn status_of(code: &str) -> u16 {
         | codes::MOM_NOT_FOUND
         | codes::MESSAGE_NOT_FOUND
         | codes::ROUTE_NOT_FOUND => 404,
+        codes::CROSS_ORIGIN => 403,
         codes::METHOD_NOT_ALLOWED => 405,
         codes::QUEUE_EXISTS | codes::MOM_EXISTS | codes::MOM_NOT_EMPTY => 409,
         codes::BODY_TOO_LARGE => 413,

@@ -4,7 +4,8 @@ use figment::providers::{Format, Toml};
 use figment::{Figment, Profile};
 use futures_util::future::join_all;
 use protos::codes;
-use rocket::http::{Header, Method};
+use rocket::http::uri::Host;
+use rocket::http::{ContentType, Header, Method};
 use rocket::local::asynchronous::{Client, LocalResponse};
 use rocket::serde::json::Value;
 use uuid::Uuid;
@@ -51,6 +52,118 @@ async fn status_needs_no_database() {
             .await
             .is_none_or(|body| body.is_empty())
     );
+}
+
+#[rocket::async_test]
+async fn the_console_needs_no_database_and_runs_nothing_but_its_own_files() {
+    let client = client().await;
+    let page = client.get("/").dispatch().await;
+    assert_eq!(page.status().code, 200);
+    assert_eq!(page.content_type(), Some(ContentType::HTML));
+    let header = |name| page.headers().get_one(name).unwrap_or_default().to_owned();
+    let policy = header("Content-Security-Policy");
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"));
+    assert!(policy.contains("frame-ancestors 'none'") && !policy.contains("unsafe"));
+    assert_eq!(header("X-Content-Type-Options"), "nosniff");
+    assert_eq!(header("X-Frame-Options"), "DENY");
+    assert_eq!(header("Referrer-Policy"), "no-referrer");
+    assert_eq!(header("Cross-Origin-Resource-Policy"), "same-origin");
+    let tag = Header::new("If-None-Match", header("ETag"));
+
+    // All that it names is there, and what a browser has is not sent again.
+    let html = page.into_string().await.unwrap();
+    let files: Vec<&str> = html
+        .split("\"/console/")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        let response = client.get(format!("/console/{file}")).dispatch().await;
+        assert_eq!(response.status().code, 200, "{file}");
+        let kind = response.content_type().unwrap().to_string();
+        let ending = file.rsplit('.').next().unwrap();
+        assert!(kind.contains(if ending == "js" { "javascript" } else { ending }));
+        assert!(!response.into_bytes().await.unwrap().is_empty());
+    }
+    let again = client.get("/").header(tag).dispatch().await;
+    assert_eq!(again.status().code, 304);
+    assert!(again.into_bytes().await.is_none_or(|body| body.is_empty()));
+}
+
+#[rocket::async_test]
+async fn what_is_no_page_cannot_be_made_one() {
+    let client = client().await;
+    let response = client.get("/status").dispatch().await;
+    let policy = response.headers().get_one("Content-Security-Policy");
+    assert_eq!(
+        policy,
+        Some("default-src 'none'; frame-ancestors 'none'; sandbox")
+    );
+    assert_eq!(
+        response.headers().get_one("X-Content-Type-Options"),
+        Some("nosniff")
+    );
+}
+
+/// A request with these headers, of somebody who reached the manager as `manager:8080`.
+async fn asked(
+    client: &Client,
+    method: Method,
+    path: &str,
+    headers: &[(&'static str, &'static str)],
+) -> u16 {
+    let mut request = client.req(method, path);
+    for (name, value) in headers {
+        request.add_header(Header::new(*name, *value));
+    }
+    request
+        .inner_mut()
+        .set_host(Host::parse("manager:8080").unwrap());
+    request.dispatch().await.status().code
+}
+
+#[rocket::async_test]
+async fn a_page_of_another_origin_can_do_nothing() {
+    let client = client().await;
+    let site = "Sec-Fetch-Site";
+    for foreign in [
+        [(site, "cross-site"), ("Sec-Fetch-Mode", "cors")],
+        [(site, "same-site"), ("Sec-Fetch-Mode", "no-cors")],
+        [(site, "cross-site"), ("Origin", "http://manager:8080")],
+        [("Origin", "http://elsewhere.example"), ("Accept", "*/*")],
+        [("Origin", "http://manager:8081"), ("Accept", "*/*")],
+        [("Origin", "null"), ("Accept", "*/*")],
+    ] {
+        for (method, path) in [
+            (Method::Delete, "/queues/a"),
+            (Method::Post, "/queues/a"),
+            (Method::Post, "/rebalance"),
+            (Method::Get, "/status"),
+        ] {
+            let status = asked(&client, method, path, &foreign).await;
+            assert_eq!(status, 403, "{method} {path} {foreign:?}");
+        }
+    }
+    for own in [
+        &[(site, "same-origin"), ("Sec-Fetch-Mode", "cors")][..],
+        &[(site, "none"), ("Sec-Fetch-Mode", "navigate")],
+        &[("Origin", "http://manager:8080")],
+        &[("Origin", "https://Manager:8080")],
+        &[],
+    ] {
+        // It is let through, and told that there can be no such label.
+        assert_eq!(asked(&client, Method::Post, "/queues/%25", own).await, 400);
+        assert_eq!(asked(&client, Method::Get, "/status", own).await, 200);
+    }
+    // A link to here may be followed, but no form is sent by one.
+    let visit = [(site, "cross-site"), ("Sec-Fetch-Mode", "navigate")];
+    assert_eq!(asked(&client, Method::Get, "/", &visit).await, 200);
+    assert_eq!(asked(&client, Method::Post, "/queues/a", &visit).await, 403);
+
+    let mut request = client.delete("/queues/a");
+    request.add_header(Header::new(site, "cross-site"));
+    problem(request.dispatch().await, 403, codes::CROSS_ORIGIN).await;
 }
 
 #[rocket::async_test]
@@ -133,7 +246,13 @@ async fn a_parameter_that_is_repeated_is_refused() {
 #[rocket::async_test]
 async fn unknown_paths_are_not_found() {
     let client = client().await;
-    for path in ["/", "/nope", "/queues/a/b", "/queue/a", "/channels/1/2"] {
+    for path in [
+        "/nope",
+        "/queues/a/b",
+        "/queue/a",
+        "/channels/1/2",
+        "/console/x",
+    ] {
         let response = client.get(path).dispatch().await;
         problem(response, 404, codes::ROUTE_NOT_FOUND).await;
     }
@@ -143,6 +262,7 @@ async fn unknown_paths_are_not_found() {
 async fn a_method_that_a_path_does_not_have_is_told_those_that_it_has() {
     let client = client().await;
     for (method, path, allowed) in [
+        (Method::Post, "/", "GET, HEAD"),
         (Method::Post, "/queues", "GET, HEAD"),
         (Method::Patch, "/queues/a", "DELETE, GET, HEAD, POST"),
         (Method::Put, "/queue/a/topics", "GET, HEAD"),

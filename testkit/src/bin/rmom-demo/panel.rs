@@ -15,7 +15,7 @@ pub(crate) async fn print(demo: &Demo, options: &Options, painter: Painter) -> a
         Line::title("Look"),
         Line::pair("news, as they arrive", options.news_url()),
         Line::pair("comments on them", options.comments_url()),
-        Line::pair("the manager's REST surface", format!("{manager}/status")),
+        Line::pair("the manager's console", format!("{manager}/")),
         Line::empty(),
         Line::title("Try"),
         Line::pair("which queues there are", format!("curl {manager}/queues")),
@@ -32,7 +32,7 @@ pub(crate) async fn print(demo: &Demo, options: &Options, painter: Painter) -> a
         ));
         lines.push(Line::pair(
             "",
-            "and watch both pages go on: another MoM takes over,".to_owned(),
+            "and watch pages and console go on: another MoM takes over,".to_owned(),
         ));
         lines.push(Line::pair(
             "",
