@@ -204,7 +204,7 @@ impl Batch {
     }
 
     /// Bytes of the contents with the indexes `from..to`.
-    fn bytes(&self, from: usize, to: usize) -> usize {
+    pub fn bytes(&self, from: usize, to: usize) -> usize {
         let before = |index: usize| {
             index
                 .checked_sub(1)

@@ -163,6 +163,8 @@ impl Committer {
                 Ok(fates) if fates[index] == Appended::Committed => {
                     let first_seq = queue.feed.committed() + 1;
                     let repeats = queue.remember_committed(&taken.messages);
+                    let (count, bytes) = (taken.messages.len(), taken.messages.contents.len());
+                    queue.counters.pushed(count, bytes);
                     queue.feed.publish(&mut taken.messages);
                     chaos::reach(Point::BeforeAcknowledgement);
                     acknowledge(&mut taken.pushes, first_seq);

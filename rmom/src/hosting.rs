@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::push::Answer;
 use crate::queue::{Queue, Shared, lock};
+use crate::statistics::Counts;
 
 /// How often the database is asked what this MoM owns. With [`OWNER_DEADLINE`] it bounds how long a
 /// subscription of a queue that was moved away stays open without messages.
@@ -39,6 +40,11 @@ pub struct Hosting {
     database_heard: Mutex<Instant>,
     shared: Arc<Shared>,
     queues: RwLock<HashMap<String, Arc<Queue>>>,
+    /// What was done for queues that are not hosted any more. Written only while `queues` is locked for that, so that
+    /// each count is in one of the two.
+    gone: Mutex<Counts>,
+    /// When the process started.
+    started: Instant,
     /// Of each channel with subscriptions: what ends them, and how many there are.
     channels: Mutex<HashMap<Uuid, (CancellationToken, usize)>>,
 }
@@ -54,6 +60,8 @@ impl Hosting {
             database_heard: Mutex::new(Instant::now()),
             shared,
             queues: RwLock::default(),
+            gone: Mutex::default(),
+            started: Instant::now(),
             channels: Mutex::default(),
         })
     }
@@ -227,9 +235,16 @@ impl Hosting {
                 "hosting"
             );
             let label = ownership.label.clone();
+            let counters = queues.get(&label).map(|former| former.counters.clone());
             queues.insert(
                 label,
-                Queue::new(ownership, mom_id, next_seq, self.shared.clone()),
+                Queue::new(
+                    ownership,
+                    mom_id,
+                    next_seq,
+                    counters.unwrap_or_default(),
+                    self.shared.clone(),
+                ),
             )
         };
         if let Some(former) = former {
@@ -253,6 +268,7 @@ impl Hosting {
                 .is_some_and(|current| Arc::ptr_eq(current, queue))
             {
                 queues.remove(&queue.label);
+                *lock(&self.gone) += queue.counters.read();
                 tracing::info!(
                     queue = queue.label,
                     epoch = queue.epoch,
@@ -294,6 +310,26 @@ impl Hosting {
             .collect();
         hosted.sort_unstable_by(|a, b| a.label.cmp(&b.label));
         hosted
+    }
+
+    /// What was done for all queues, those that are not here any more among them, since the process started.
+    pub fn counts(&self) -> Counts {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = *lock(&self.gone);
+        for queue in queues.values() {
+            counts += queue.counters.read();
+        }
+        counts
+    }
+
+    /// How long the process has been running.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// This process.
+    pub fn instance(&self) -> Uuid {
+        self.instance
     }
 
     /// A hosted queue, or why this MoM does not have it. One that it owns and does not host yet it hosts now.

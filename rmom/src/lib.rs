@@ -4,7 +4,8 @@
 //! The way of a message is [`pushes`] (validated) → [`queue`] (waits in the inbox) → [`committer`] (made durable) →
 //! [`feed`] (given to the subscriptions) → [`subscription`] (sent). [`push`] is what goes this way and who waits for
 //! it, [`batch`] what committed messages look like in memory; [`dedup`] knows repeated pushes again, [`hosting`] knows
-//! which queues are here, [`service`] is the gRPC surface, [`server`] begins and ends it all.
+//! which queues are here, [`statistics`] what was done, [`service`] is the gRPC surface, [`server`] begins and ends it
+//! all.
 
 pub mod batch;
 pub mod budget;
@@ -20,4 +21,5 @@ pub mod pushes;
 pub mod queue;
 pub mod server;
 pub mod service;
+pub mod statistics;
 pub mod subscription;

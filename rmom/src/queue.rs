@@ -18,6 +18,7 @@ use crate::dedup::{Dedup, Verdict};
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::push::{Answer, Pushed, Receipt};
+use crate::statistics::{Counters, Subscribers};
 
 /// The most bytes that may wait in one inbox.
 const INBOX_BYTES: usize = 32 << 20;
@@ -119,6 +120,10 @@ pub struct Queue {
     streams: AtomicUsize,
     /// What was committed.
     pub feed: Feed,
+    /// What was done. Another value of the same queue goes on with it.
+    pub counters: Arc<Counters>,
+    /// Who subscribes.
+    pub subscribers: Subscribers,
     /// Cancelled once this MoM does not host the queue any more.
     lost: CancellationToken,
     /// Who owns it since.
@@ -174,6 +179,7 @@ impl Queue {
         ownership: Ownership,
         mom_id: Uuid,
         next_seq: i64,
+        counters: Arc<Counters>,
         shared: Arc<Shared>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -197,6 +203,8 @@ impl Queue {
                 shared.buffer_messages,
                 shared.recent_bytes.clone(),
             ),
+            counters,
+            subscribers: Subscribers::default(),
             lost: CancellationToken::new(),
             new_owner: OnceLock::new(),
             shared,

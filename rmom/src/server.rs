@@ -17,7 +17,7 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::committer::Committer;
 use crate::config::Config;
-use crate::connections;
+use crate::connections::{self, Connections};
 use crate::hosting::Hosting;
 use crate::pushes::Pushes;
 use crate::queue::Shared;
@@ -82,6 +82,7 @@ pub async fn run(
     let stopping = CancellationToken::new();
     let drained = CancellationToken::new();
     let committer = Committer::new(store.appender(), hosting.clone(), shared, config.ttl());
+    let connections = Connections::new(config.max_connections);
     let service = Service {
         hosting: hosting.clone(),
         store: store.clone(),
@@ -93,6 +94,7 @@ pub async fn run(
             stopping.clone(),
         ),
         subscriptions: Arc::new(Semaphore::new(config.max_subscriptions)),
+        connections: connections.clone(),
         stopping: stopping.clone(),
     };
     let service = MessageStreamServer::new(service)
@@ -109,7 +111,7 @@ pub async fn run(
         .serve_with_incoming_shutdown(
             connections::accept(
                 TcpIncoming::from(listener).with_nodelay(Some(true)),
-                config.max_connections,
+                connections,
             ),
             stopping.clone().cancelled_owned(),
         );
