@@ -1,7 +1,9 @@
 //! Committed messages in the form in which subscribers receive them: encoded once, shared by all.
 
 use std::ops::Add;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
@@ -21,6 +23,10 @@ pub struct Batch {
     runs: Vec<Run>,
     ends: Vec<u8>,
     contents: Bytes,
+    /// When the first push of it came; not known of what was read from the database.
+    pushed_at: Option<Instant>,
+    /// Whether somebody was handed some of it.
+    is_delivered: AtomicBool,
     /// All messages.
     whole: OnceLock<Part>,
     /// All messages with a topic, for each topic that was asked for.
@@ -93,10 +99,26 @@ impl Batch {
             runs: messages.runs,
             ends: messages.ends,
             contents: messages.contents.into(),
+            pushed_at: None,
+            is_delivered: AtomicBool::new(false),
             whole: OnceLock::new(),
             by_topic: Mutex::default(),
             singly: OnceLock::new(),
         }
+    }
+
+    /// The same, with the time at which the first push of it came.
+    #[must_use]
+    pub fn pushed_at(self, pushed_at: Option<Instant>) -> Self {
+        Self { pushed_at, ..self }
+    }
+
+    /// How long it took until somebody was handed some of it. Told once, to whoever asks first.
+    pub fn time_to_delivery(&self) -> Option<Duration> {
+        let pushed_at = self.pushed_at?;
+        let is_first = !self.is_delivered.load(Ordering::Relaxed)
+            && !self.is_delivered.swap(true, Ordering::Relaxed);
+        is_first.then(|| pushed_at.elapsed())
     }
 
     /// The sequence of the first message.

@@ -154,7 +154,9 @@ impl Committer {
                 acknowledge(&mut taken.pushes, queue.feed.committed() + 1);
             }
         }
+        let began = Instant::now();
         let fates = self.append(&mut round, stop).await;
+        self.shared.meters.commit.note_time(began.elapsed());
         if fates.is_ok() {
             chaos::reach(Point::AfterCommit);
         }
@@ -165,7 +167,9 @@ impl Committer {
                     let repeats = queue.remember_committed(&taken.messages);
                     let (count, bytes) = (taken.messages.len(), taken.messages.contents.len());
                     queue.counters.pushed(count, bytes);
-                    queue.feed.publish(&mut taken.messages);
+                    self.shared.meters.batch.note(count as f64);
+                    let pushed_at = taken.pushes.first().and_then(|pushed| pushed.since);
+                    queue.feed.publish(&mut taken.messages, pushed_at);
                     chaos::reach(Point::BeforeAcknowledgement);
                     acknowledge(&mut taken.pushes, first_seq);
                     for (seq, mut answer) in repeats {
@@ -182,6 +186,7 @@ impl Committer {
                     continue;
                 }
                 Ok(_) => {
+                    self.shared.meters.fenced.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(
                         queue = queue.label,
                         epoch = queue.epoch,

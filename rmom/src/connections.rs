@@ -28,6 +28,11 @@ impl Connections {
         }
     }
 
+    /// How many there may be.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
     /// How many are open.
     pub fn open(&self) -> usize {
         self.max - self.permits.available_permits()

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use protos::{NO_TOPIC, QueueStatistics, SubscriptionStatistics};
+use telemetry::metrics::Histogram;
 use uuid::Uuid;
 
 use crate::queue::{Queue, lock};
@@ -86,6 +87,35 @@ impl Counters {
 
 fn add(counter: &AtomicU64, amount: usize) {
     counter.fetch_add(amount as u64, Ordering::Relaxed);
+}
+
+/// What is measured over all queues.
+#[derive(Debug)]
+pub struct Meters {
+    /// How long a commit took.
+    pub commit: Histogram,
+    /// Messages of one queue that were committed together.
+    pub batch: Histogram,
+    /// From the arrival of the first push of a batch until somebody was handed some of it.
+    pub delivery: Histogram,
+    /// Messages that were refused since too many waited.
+    pub overloaded: AtomicU64,
+    /// Batches that were refused since another MoM owned the queue.
+    pub fenced: AtomicU64,
+}
+
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            commit: Histogram::of_seconds(),
+            batch: Histogram::new(&[
+                1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0,
+            ]),
+            delivery: Histogram::of_seconds(),
+            overloaded: AtomicU64::new(0),
+            fenced: AtomicU64::new(0),
+        }
+    }
 }
 
 /// Who subscribes to a queue at this moment.

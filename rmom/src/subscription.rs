@@ -19,7 +19,7 @@ use crate::batch::{Batch, Credit};
 use crate::error::Error;
 use crate::hosting::Subscribed;
 use crate::queue::Queue;
-use crate::statistics::{Counters, Told};
+use crate::statistics::Told;
 
 /// The most bytes of contents in one page read from the database, unless one batch alone has more.
 const PAGE_BYTES: i64 = 256 << 10;
@@ -142,7 +142,8 @@ impl Subscription {
         stream::try_unfold(self, async |mut subscription: Self| {
             let (batch, skip) = subscription.next().await?;
             let tally = Tally {
-                counters: subscription.queue.counters.clone(),
+                queue: subscription.queue.clone(),
+                batch: batch.clone(),
                 told: subscription.told.clone(),
                 from_database: subscription.is_catching_up,
                 messages: 0,
@@ -155,7 +156,7 @@ impl Subscription {
             let topic = topic.clone();
             let matching = (skip..batch.len()).filter_map(move |index| {
                 let message = batch.message(index, topic.as_deref());
-                tally.passed(&batch, index, message.is_some());
+                tally.passed(index, message.is_some());
                 message
             });
             stream::iter(matching.map(Ok))
@@ -330,18 +331,15 @@ impl Delivery {
             // The last message that was handed over, or passed over since it has another topic.
             let reached = batch.first_seq() + part.next as i64 - 1;
             self.subscription.told.reached(reached);
+            if part.messages > 0 {
+                let from_database = self.subscription.is_catching_up;
+                let queue = &self.subscription.queue;
+                queue.delivered(&batch, part.messages, part.bytes, from_database);
+            }
             if part.next < batch.len() {
                 self.rest = Some((batch, part.next));
             }
             if part.messages > 0 {
-                let Subscription {
-                    queue,
-                    is_catching_up,
-                    ..
-                } = &self.subscription;
-                queue
-                    .counters
-                    .delivered(part.messages, part.bytes, *is_catching_up);
                 self.credit.use_up(part.messages, part.bytes);
                 return Ok(Some(part.encoded));
             }
@@ -351,7 +349,8 @@ impl Delivery {
 
 /// What was handed over of one batch, message by message; counted when it is dropped.
 struct Tally {
-    counters: Arc<Counters>,
+    queue: Arc<Queue>,
+    batch: Arc<Batch>,
     told: Arc<Told>,
     from_database: bool,
     messages: usize,
@@ -360,11 +359,11 @@ struct Tally {
 }
 
 impl Tally {
-    fn passed(&mut self, batch: &Batch, index: usize, is_handed_over: bool) {
-        self.seq = batch.first_seq() + index as i64;
+    fn passed(&mut self, index: usize, is_handed_over: bool) {
+        self.seq = self.batch.first_seq() + index as i64;
         if is_handed_over {
             self.messages += 1;
-            self.bytes += batch.bytes(index, index + 1);
+            self.bytes += self.batch.bytes(index, index + 1);
         }
     }
 }
@@ -373,8 +372,8 @@ impl Drop for Tally {
     fn drop(&mut self) {
         self.told.reached(self.seq);
         if self.messages > 0 {
-            self.counters
-                .delivered(self.messages, self.bytes, self.from_database);
+            self.queue
+                .delivered(&self.batch, self.messages, self.bytes, self.from_database);
         }
     }
 }
