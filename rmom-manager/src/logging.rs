@@ -1,9 +1,7 @@
-//! The log: one line for each event on standard error, filtered by `RUST_LOG`.
+//! The log: one line for each event on standard error, filtered by `RUST_LOG`, in the form that `RMOM_LOG_FORMAT` names.
 
-use std::io::IsTerminal;
-
+use telemetry::logs::{self, Format};
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
-use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -33,17 +31,22 @@ pub(crate) fn start() {
             target.starts_with("sqlx::postgres::notice") || target.starts_with("sqlx_core::pool");
         (!is_rocket || wanted.contains(&"rocket")) && (!is_notice || wanted.contains(&"sqlx"))
     });
-    let lines = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+    let form = std::env::var(logs::VARIABLE).unwrap_or_default();
+    let form = match form.trim() {
+        "" => Ok(Format::default()),
+        form => form.parse::<Format>(),
+    };
     // Filters of the whole registry, not of one layer: a layer's own filter remembers the last question that the `log`
     // crate asked on the same thread, which sqlx does with each statement, and loses the next event by its answer
     // (tokio-rs/tracing issue 2519).
     tracing_subscriber::registry()
         .with(filter)
         .with(not_noise)
-        .with(lines)
+        .with(form.clone().unwrap_or_default().lines())
         .init();
+    if let Err(fault) = form {
+        tracing::warn!("{}: {fault}; it counts as \"text\"", logs::VARIABLE);
+    }
     if let Some(fault) = fault {
         tracing::warn!(
             "RUST_LOG is {wish:?}, which is not a filter ({fault}); it counts as \"info\""
