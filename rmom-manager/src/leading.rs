@@ -65,6 +65,14 @@ impl Leading {
         *self.state.borrow() == State::Leads(lease)
     }
 
+    /// The lease under which this manager leads, if it does, as far as it knows.
+    pub fn lease(&self) -> Option<Lease> {
+        match *self.state.borrow() {
+            State::Leads(lease) => Some(lease),
+            State::Starting | State::Following => None,
+        }
+    }
+
     /// The lease has turned out to be another manager's: decides nothing more under it.
     pub(crate) fn is_lost(&self, lease: Lease) {
         if self.is_under(lease) {

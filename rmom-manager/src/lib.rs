@@ -12,6 +12,7 @@ pub mod database;
 pub mod error;
 pub mod health;
 pub mod leading;
+pub mod metrics;
 pub mod moms;
 pub mod operations;
 pub mod rest;
@@ -43,6 +44,8 @@ pub struct Manager {
     pub hint: Arc<Notify>,
     /// Whether this manager decides, or another one does.
     pub leading: leading::Leading,
+    /// What is counted.
+    pub metrics: metrics::Metrics,
     placing: allocation::Placing,
 }
 
@@ -55,6 +58,7 @@ impl Manager {
             moms: Moms::new(settings.probe, Arc::clone(&hint)),
             hint,
             leading: leading::Leading::new(settings.lease),
+            metrics: metrics::Metrics::default(),
             placing: allocation::Placing::default(),
         }
     }

@@ -6,14 +6,16 @@
 mod caller;
 mod catchers;
 mod channels;
+mod metrics;
 mod moms;
 mod params;
 mod problem;
 mod queues;
+mod requests;
 
 use std::sync::Arc;
 
-use rocket::{Build, Rocket, State, get, routes};
+use rocket::{Build, Rocket, Route, State, get, routes};
 
 use crate::Manager;
 use crate::error::Error;
@@ -26,11 +28,21 @@ pub use problem::Problem;
 pub fn build(settings: &Settings, manager: Arc<Manager>) -> Rocket<Build> {
     rocket::custom(&settings.rocket)
         .manage(manager)
-        .mount("/", routes![status])
-        .mount("/", queues::routes())
-        .mount("/", channels::routes())
-        .mount("/", moms::routes())
+        .mount("/", requests::observed(routes()))
+        .attach(requests::Requests)
         .register("/", catchers::catchers())
+}
+
+/// All of it.
+fn routes() -> Vec<Route> {
+    [
+        routes![status],
+        queues::routes(),
+        channels::routes(),
+        moms::routes(),
+        metrics::routes(),
+    ]
+    .concat()
 }
 
 /// What a handler returns.
