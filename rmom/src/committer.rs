@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use storage::chaos::{self, Mutant, Point};
 use storage::{Appended, Appender, MAX_BATCH_MESSAGES, NewBatch, Packed};
+use telemetry::traces;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use crate::error::Error;
 use crate::hosting::Hosting;
@@ -155,7 +158,10 @@ impl Committer {
             }
         }
         let began = Instant::now();
-        let fates = self.append(&mut round, stop).await;
+        let fates = {
+            let span = round_span(&round);
+            self.append(&mut round, stop).instrument(span).await
+        };
         self.shared.meters.commit.note_time(began.elapsed());
         if fates.is_ok() {
             chaos::reach(Point::AfterCommit);
@@ -297,6 +303,21 @@ impl Taken {
         self.messages.clear();
         self
     }
+}
+
+/// For traces. Where there are none, it costs a comparison.
+fn round_span(round: &Round) -> Span {
+    let span = tracing::trace_span!(
+        target: traces::TARGET, "commit",
+        queues = round.len(), messages = Empty, bytes = Empty
+    );
+    if !span.is_disabled() {
+        let messages: usize = round.iter().map(|(_, taken)| taken.messages.len()).sum();
+        let sizes = round.iter().map(|(_, taken)| taken.messages.contents.len());
+        span.record("messages", messages);
+        span.record("bytes", sizes.sum::<usize>());
+    }
+    span
 }
 
 fn new_batch((queue, taken): &(Arc<Queue>, Taken)) -> NewBatch<'_> {

@@ -10,6 +10,7 @@ use protos::message_stream_client::MessageStreamClient;
 use rmom::config::Config;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use telemetry::logs::Format;
+use telemetry::traces::Traces;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Endpoint;
@@ -51,23 +52,28 @@ fn main() -> ExitCode {
     }
 }
 
-/// Starts the log. `RUST_LOG` is `info` where it is not set.
-fn log(format: Format) -> anyhow::Result<()> {
+/// Starts the log, and traces if they are wanted. `RUST_LOG` is `info` where it is not set.
+fn log(format: Format) -> anyhow::Result<Option<Traces>> {
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     if !std::env::var("RUST_LOG").is_ok_and(|wish| wish.contains("sqlx")) {
         // Each failed connection is an error to the pool, and an outage is told once, by whoever meets it.
         filter = filter.add_directive("sqlx_core::pool=off".parse()?);
     }
+    let traces = Traces::from_env("rmom")?;
+    if traces.is_some() {
+        filter = filter.add_directive(Traces::DIRECTIVE.parse()?);
+    }
     tracing_subscriber::registry()
         .with(filter)
+        .with(traces.as_ref().map(Traces::layer))
         .with(format.lines())
         .init();
-    Ok(())
+    Ok(traces)
 }
 
 fn serve(file: &Path) -> anyhow::Result<()> {
     let (config, unknown) = Config::load(file)?;
-    log(config.log_format)?;
+    let _traces = log(config.log_format)?;
     allow_open_files();
     let mut runtime = match config.worker_threads {
         1 => Builder::new_current_thread(),

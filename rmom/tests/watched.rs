@@ -3,13 +3,23 @@
 mod support;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
 
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use protos::message_stream_server::SERVICE_NAME;
 use support::{Client, DEADLINE, start};
 use testkit::{Cluster, Mom, wait_until};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_stream::StreamExt;
-use tonic::transport::{Channel, Endpoint};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::{Channel, Endpoint, Server};
+use tonic::{Request, Response, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -64,13 +74,51 @@ fn parse(text: &str) -> HashMap<String, String> {
     values
 }
 
+/// Somebody who is sent traces, and remembers the names of the spans.
+#[derive(Clone, Default)]
+struct Collector(Arc<Mutex<HashSet<String>>>);
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(
+        &self,
+        request: Request<ExportTraceServiceRequest>,
+    ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let sent = request.into_inner().resource_spans.into_iter();
+        let spans = sent
+            .flat_map(|of_one| of_one.scope_spans)
+            .flat_map(|of_one| of_one.spans);
+        let mut names = self.0.lock().unwrap();
+        names.extend(spans.map(|span| span.name));
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+impl Collector {
+    /// Listens as long as the runtime lasts. Returns the URL too.
+    async fn start() -> (Self, String) {
+        let collector = Self::default();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let service = TraceServiceServer::new(collector.clone());
+        let server = Server::builder().add_service(service);
+        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+        (collector, url)
+    }
+}
+
 #[tokio::test]
 async fn metrics_count_what_was_done_and_bound_the_number_of_series() {
+    let (collector, url) = Collector::start().await;
     let builder = Cluster::builder()
         .moms(1)
         .managers(1)
         .mom_setting("metrics_queues", 2)
-        .mom_setting("log_format", "json");
+        .mom_setting("log_format", "json")
+        .mom_env("OTEL_EXPORTER_OTLP_ENDPOINT", &url)
+        .mom_env("OTEL_BSP_SCHEDULE_DELAY", "50")
+        .manager_env("OTEL_EXPORTER_OTLP_ENDPOINT", &url)
+        .manager_env("OTEL_BSP_SCHEDULE_DELAY", "50");
     let cluster = start(builder).await;
     let mom = cluster.mom(0);
     let mut client = Client::of(mom).await;
@@ -115,6 +163,13 @@ async fn metrics_count_what_was_done_and_bound_the_number_of_series() {
     assert!(!values.contains_key("rmom_queue_subscriptions{queue=\"c\"}"));
     let resident: u64 = values["process_resident_memory_bytes"].parse().unwrap();
     assert!(resident > 1 << 20);
+
+    // Commits of the MoM, and requests to the manager, of which the cluster has made some to see whether it is there.
+    wait_until("spans of both", DEADLINE, async || {
+        let names = collector.0.lock().unwrap();
+        names.contains("commit") && names.contains("request")
+    })
+    .await;
 
     let log = mom.log_of_this_run();
     let is_json = |line: &str| line.starts_with("{\"timestamp\":") && line.ends_with('}');

@@ -8,6 +8,7 @@ use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::Header;
 use rocket::route::{Handler, Outcome};
 use rocket::{Data, Request, Response, Route};
+use telemetry::traces;
 use tracing::{Instrument, debug, info_span};
 use uuid::Uuid;
 
@@ -103,6 +104,9 @@ impl Handler for Observed {
             method = request.method().as_str(),
             path = request.uri().path().as_str()
         );
+        if let Some(traceparent) = request.headers().get_one("traceparent") {
+            traces::continue_from(&span, traceparent);
+        }
         self.0.handle(request, data).instrument(span).await
     }
 }
