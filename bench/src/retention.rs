@@ -36,7 +36,10 @@ pub(crate) async fn retention(shape: &RetentionShape, json: bool) -> Result<bool
     let progress = stage(json);
     let mut curves = [
         ("Pushes of 128 B at full speed", "messages/s"),
-        ("Size of message_batch, index and toast included", "MiB"),
+        (
+            "Size of message_batch and message_content, indexes and toast included",
+            "MiB",
+        ),
     ]
     .map(|(title, y)| Curve {
         title: title.to_owned(),
@@ -100,7 +103,10 @@ async fn push(system: &System, shape: &RetentionShape, tell: impl Fn(u64)) -> Re
             .push((at, (acked_now - acked) as f64 / (now - since).as_secs_f64()));
         (acked, since) = (acked_now, now);
         let (bytes, live, dead): (i64, i64, i64) = sqlx::query_as(
-            "select pg_total_relation_size('message_batch'), coalesce(n_live_tup, 0), coalesce(n_dead_tup, 0)
+            "select
+                pg_total_relation_size('message_batch')
+                    + (select sum(pg_total_relation_size(relid)) from pg_partition_tree('message_content'))::bigint,
+                coalesce(n_live_tup, 0), coalesce(n_dead_tup, 0)
              from pg_stat_user_tables where relname = 'message_batch'",
         )
         .fetch_one(&mut connection)

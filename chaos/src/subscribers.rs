@@ -108,6 +108,7 @@ impl Subscriber {
         let request = protos::SubscriptionRequest {
             channel_id: self.channel.to_string(),
             after_seq: Some(self.seq.load(Ordering::Relaxed)),
+            ..Default::default()
         };
         let answer = tokio::time::timeout(self.context.patience, mom.subscribe_to_channel(request));
         match answer.await {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from momclient import MoMClient, QueueNotFound
+from momclient import MoMClient, QueueNotFound, errors
 from tests.cluster import Cluster
 from tests.waiting import SECONDS
 
@@ -62,8 +64,25 @@ def test_the_five_lines_of_the_project_work(news: str) -> None:
     assert text == "It rains."
 
 
+def test_the_plugin_is_used_as_the_readme_says(tmp_path: Path, cluster: Cluster) -> None:
+    *_, conftest, test = examples(HERE / "README.md")
+    (tmp_path / "conftest.py").write_text(conftest)
+    (tmp_path / "test_news.py").write_text(test)
+    environment = os.environ | {"MOM_MANAGER": cluster.manager}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "test_news.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_errors_are_drawn_alike() -> None:
+    readme = (HERE / "README.md").read_text()
+    (drawn,) = re.findall(r"^```\n(MoMError\n.*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    assert errors.__doc__ is not None
+    assert textwrap.indent(drawn, "    ") in errors.__doc__
+
+
 def test_the_examples_of_the_package_work_until_they_are_interrupted(news: str) -> None:
-    plain, asynchronous, repeated = examples(HERE / "README.md")
+    plain, asynchronous, starts, repeated, _, _ = examples(HERE / "README.md")
     for code, lines in ((plain, [r"[0-9a-f-]{36} 1", "1 weather Sunny."]), (asynchronous, ["1 weather Sunny."])):
         with start(code, news) as example, deadline(example):
             assert example.stdout is not None
@@ -73,6 +92,9 @@ def test_the_examples_of_the_package_work_until_they_are_interrupted(news: str) 
             out, err = example.communicate()
             assert out == ""
             assert err.rstrip().endswith("KeyboardInterrupt")
+    out, err = start(starts, news).communicate(timeout=SECONDS)
+    assert err == ""
+    assert out.splitlines() == re.findall(r"# (.*)$", starts, re.MULTILINE) == ["Fog.", "weather.sea.north"]
     out, err = start(repeated, news).communicate(timeout=SECONDS)
     assert err == ""
     assert out.splitlines() == re.findall(r"# (False|True)$", repeated, re.MULTILINE) == ["False", "True"]

@@ -11,7 +11,7 @@ use crate::error::{Error, Reason};
 use crate::link::{Address, Connections};
 use crate::manager::{Managers, decode};
 use crate::pusher::PusherBuilder;
-use crate::subscriber::SubscriberBuilder;
+use crate::subscriber::{Start, SubscriberBuilder};
 
 /// A client of one system: of its manager for administration, and through it of every MoM.
 ///
@@ -74,7 +74,7 @@ pub struct Channel {
     pub host: String,
     /// The MoM's gRPC port.
     pub port: u16,
-    /// The only topic that the channel sees; without one, it sees every message of its queue.
+    /// The topic that the channel sees, or a pattern of topics; without one, it sees every message of its queue.
     #[serde(deserialize_with = "topic_or_none")]
     pub topic: Option<String>,
 }
@@ -151,6 +151,9 @@ impl MoMClient {
     }
 
     /// Creates a channel, a new one at each call. Without a topic it sees every message of the queue.
+    ///
+    /// The topic may be a pattern: of its parts, which `.` separates, `*` stands for exactly one part of a message's topic,
+    /// and `>`, the last one, for one or more. `news.*` sees `news.sports`, `news.>` sees `news.sports.football` too.
     pub async fn create_channel(&self, queue: &str, topic: Option<&str>) -> Result<Channel, Error> {
         let path = [
             "queues",
@@ -199,7 +202,8 @@ impl MoMClient {
         PusherBuilder::new(self.clone(), queue)
     }
 
-    /// A subscriber to one channel, starting with the oldest message that its queue retains.
+    /// A subscriber to one channel, starting with the oldest message that its queue retains, or
+    /// [elsewhere](SubscriberBuilder::start).
     ///
     /// ```no_run
     /// # async fn example(client: momclient::MoMClient, id: momclient::Uuid) -> Result<(), momclient::Error> {
@@ -212,12 +216,12 @@ impl MoMClient {
     /// # }
     /// ```
     pub fn subscribe(&self, channel: &Uuid) -> SubscriberBuilder {
-        SubscriberBuilder::new(self.clone(), *channel, 0)
+        SubscriberBuilder::new(self.clone(), *channel, Start::default())
     }
 
     /// A subscriber to one channel, starting after a sequence: give the last one that was dealt with.
     pub fn subscribe_after(&self, channel: &Uuid, seq: i64) -> SubscriberBuilder {
-        SubscriberBuilder::new(self.clone(), *channel, seq)
+        SubscriberBuilder::new(self.clone(), *channel, Start::After(seq))
     }
 
     /// To MoMs, for pushers.

@@ -79,6 +79,33 @@
 //! A program that must not miss a message across its own restarts keeps the last sequence that it has dealt with and
 //! gives it to [`MoMClient::subscribe_after`]. Messages that the queue no longer retains by then are not received.
 //!
+//! Without such a sequence one starts with all that is retained, or where [`SubscriberBuilder::start`] says: with what is
+//! committed from now on, or since a time. However long it takes until the first message comes and whatever fails
+//! meanwhile, nothing after that point is missed.
+//!
+//! # Streams, and why there is no sink
+//!
+//! [`Subscriber`] is a [`Stream`](futures_util::Stream), so everything that takes one takes it. There is no `Sink` to push
+//! into, on purpose: what a sink has accepted it may still lose, and it has no place for a receipt. A push is a call that
+//! ends when its message is committed; a stream of contents becomes a stream of receipts, in the same order:
+//!
+//! ```no_run
+//! # async fn example(pusher: momclient::Pusher) -> Result<(), momclient::Error> {
+//! use futures_util::{StreamExt, TryStreamExt, stream};
+//!
+//! let lines = stream::iter(["It rains.", "It pours.", "It snows."]);
+//! // As many as are there at a moment go as one, and up to four such lots are under way.
+//! let last = lines
+//!     .ready_chunks(1024)
+//!     .map(|lines| pusher.push_many(lines, Some("weather")))
+//!     .buffered(4)
+//!     .try_fold(0, async |_, receipts| Ok(receipts.last_seq()))
+//!     .await?;
+//! println!("all committed, up to {last}");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Errors
 //!
 //! [`Error`] has a variant for each thing that a caller may do differently and [`Error::code`] for finer distinctions.
@@ -104,5 +131,5 @@ pub use client::{Channel, MoMClient, MoMClientBuilder, MoMInfo};
 pub use error::{Error, Reason};
 pub use pusher::{Pusher, PusherBuilder};
 pub use receipts::{Receipt, Receipts};
-pub use subscriber::{Subscriber, SubscriberBuilder};
+pub use subscriber::{Start, Subscriber, SubscriberBuilder};
 pub use uuid::Uuid;

@@ -3,17 +3,18 @@
 //! Messages come from the MoM that hosts the channel's queue, in batches, on one gRPC stream over a connection of its
 //! own. A batch stays as it came until its messages are handed out. The MoM sends no more than there is room for, and is
 //! told of new room as messages are handed out ([`Credits`]). When the stream ends for whatever reason, the channel is
-//! looked up again at the manager and the next stream starts after the last sequence that was handed out.
+//! looked up again at the manager and the next stream starts after the last sequence that was handed out, or after the
+//! one at which the first stream started, which the MoM told with it.
 
 use std::fmt;
 use std::future::{IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::Stream;
-use protos::{BatchSubscription, MessageBatch, SubscriptionRequest};
+use protos::{BatchSubscription, MessageBatch, SubscriptionRequest, codes};
 use tokio::time::{Instant, timeout};
 use tonic::Streaming;
 use uuid::Uuid;
@@ -48,13 +49,30 @@ pub struct Subscriber {
     backoff: Backoff,
 }
 
-/// Where a [`Subscriber`] starts; await it to have the channel looked up and the stream opened.
+/// Where a [`Subscriber`] starts in what its queue retains. It is looked up once, when the first stream is opened; after
+/// whatever failure the subscriber goes on where it was, also if it has received nothing yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Start {
+    /// With the oldest message that the queue retains.
+    #[default]
+    Earliest,
+    /// With what is committed after the subscription has begun, which it has when the builder's future is done.
+    Latest,
+    /// After a sequence: give the last one that was dealt with. One that is not reached yet is waited for.
+    After(i64),
+    /// With the first message that was committed at this time or later, by the clock of the database. A time that has
+    /// not come yet means the same as [`Start::Latest`].
+    Since(SystemTime),
+}
+
+/// How a [`Subscriber`] comes about; await it to have the channel looked up and the stream opened.
 #[derive(Clone, Debug)]
 #[must_use = "a subscriber comes about when its builder is awaited"]
 pub struct SubscriberBuilder {
     client: MoMClient,
     channel: Uuid,
-    after: i64,
+    start: Start,
     deadline: Duration,
     buffer: Volume,
 }
@@ -80,6 +98,8 @@ struct Source {
 
 struct Opened {
     live: Box<Live>,
+    /// The sequence after which it starts, as the MoM says.
+    after: i64,
     address: Address,
     backoff: Backoff,
 }
@@ -119,15 +139,35 @@ struct Requests {
 }
 
 impl SubscriberBuilder {
-    pub(crate) fn new(client: MoMClient, channel: Uuid, after: i64) -> Self {
+    pub(crate) fn new(client: MoMClient, channel: Uuid, start: Start) -> Self {
         let deadline = client.deadline();
         Self {
             client,
             channel,
-            after,
+            start,
             deadline,
             buffer: BUFFER,
         }
+    }
+
+    /// Where to start. Default: with the oldest message that the queue retains.
+    ///
+    /// ```no_run
+    /// # async fn example(client: momclient::MoMClient, id: momclient::Uuid) -> Result<(), momclient::Error> {
+    /// use std::time::{Duration, SystemTime};
+    /// use momclient::Start;
+    ///
+    /// let live = client.subscribe(&id).start(Start::Latest).await?;
+    /// println!("everything beyond {} will come", live.last_seq());
+    ///
+    /// let minute_ago = SystemTime::now() - Duration::from_secs(60);
+    /// let recent = client.subscribe(&id).start(Start::Since(minute_ago)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn start(mut self, start: Start) -> Self {
+        self.start = start;
+        self
     }
 
     /// How many messages, and how many bytes of contents, may be received before they are taken; the bytes may be
@@ -146,16 +186,7 @@ impl SubscriberBuilder {
     }
 
     async fn open(self) -> Result<Subscriber, Error> {
-        if self.after < 0 {
-            let detail = format!(
-                "the sequence to start after is {}; legal is 0 and more",
-                self.after
-            );
-            return Err(Error::InvalidArgument(Reason::new(
-                "invalid_argument",
-                detail,
-            )));
-        }
+        let request = self.start.request(self.channel)?;
         let Volume { messages, bytes } = self.buffer;
         if messages == 0 || bytes == 0 {
             return Err(invalid_setting(format!(
@@ -172,7 +203,7 @@ impl SubscriberBuilder {
         let deadline = Instant::now() + self.deadline;
         let opened = source
             .clone()
-            .open(self.after, Backoff::default(), Some(deadline))
+            .open(request, Backoff::default(), Some(deadline))
             .await?;
         Ok(Subscriber {
             source: Source {
@@ -181,10 +212,42 @@ impl SubscriberBuilder {
             },
             state: State::Live(opened.live),
             batch: Batch::default(),
-            last: self.after,
+            last: opened.after,
             backoff: opened.backoff,
         })
     }
+}
+
+impl Start {
+    fn request(self, channel: Uuid) -> Result<SubscriptionRequest, Error> {
+        let mut request = SubscriptionRequest {
+            channel_id: channel.to_string(),
+            ..Default::default()
+        };
+        match self {
+            Self::Earliest => request.after_seq = Some(0),
+            Self::Latest => request.latest = true,
+            Self::After(seq) if seq < 0 => {
+                return Err(invalid(format!(
+                    "the sequence to start after is {seq}; legal is 0 and more"
+                )));
+            }
+            Self::After(seq) => request.after_seq = Some(seq),
+            Self::Since(time) => {
+                let since = time.duration_since(UNIX_EPOCH).map_err(|_| {
+                    invalid("the time to start at is before 1970; use Start::Earliest")
+                })?;
+                // Whatever is too far ahead for the number is told to be so by the MoM.
+                let micros = i64::try_from(since.as_micros()).unwrap_or(i64::MAX);
+                request.since_micros = Some(micros);
+            }
+        }
+        Ok(request)
+    }
+}
+
+fn invalid(detail: impl Into<String>) -> Error {
+    Error::InvalidArgument(Reason::new(codes::INVALID_ARGUMENT, detail))
 }
 
 impl IntoFuture for SubscriberBuilder {
@@ -220,7 +283,8 @@ impl Subscriber {
         self.source.channel
     }
 
-    /// The sequence of the last message that was handed out, or what was asked to start after.
+    /// The sequence of the last message that was handed out; before the first, the one after which the subscription
+    /// started.
     pub fn last_seq(&self) -> i64 {
         self.last
     }
@@ -231,7 +295,13 @@ impl Subscriber {
             moved_to: self.source.moved_to.take(),
             ..self.source.clone()
         };
-        self.state = State::Opening(Box::pin(source.open(self.last, backoff, None)));
+        // Never the starting point again: what was committed meanwhile may lie before where that is now.
+        let request = SubscriptionRequest {
+            channel_id: self.source.channel.to_string(),
+            after_seq: Some(self.last),
+            ..Default::default()
+        };
+        self.state = State::Opening(Box::pin(source.open(request, backoff, None)));
     }
 
     fn end(&mut self, error: Error) -> Poll<Option<Result<(), Error>>> {
@@ -326,11 +396,11 @@ impl fmt::Debug for Subscriber {
 }
 
 impl Source {
-    /// Looks the channel up and opens a stream after a sequence, again and again until it is open, the deadline has
-    /// come, or there is no use.
+    /// Looks the channel up and opens a stream, again and again until it is open, the deadline has come, or there is no
+    /// use.
     async fn open(
         mut self,
-        after: i64,
+        request: SubscriptionRequest,
         mut backoff: Backoff,
         deadline: Option<Instant>,
     ) -> Result<Opened, Error> {
@@ -358,10 +428,11 @@ impl Source {
                 (Err(error), _) => return Err(error),
             };
             last_address = Some(address.clone());
-            match self.stream(&address, after).await {
-                Ok(live) => {
+            match self.stream(&address, request.clone()).await {
+                Ok((live, after)) => {
                     return Ok(Opened {
                         live: Box::new(live),
+                        after,
                         address,
                         backoff,
                     });
@@ -380,16 +451,19 @@ impl Source {
         }
     }
 
-    async fn stream(&self, address: &Address, after: i64) -> Result<Live, Failure> {
+    /// A stream, and the sequence after which it starts.
+    async fn stream(
+        &self,
+        address: &Address,
+        request: SubscriptionRequest,
+    ) -> Result<(Live, i64), Failure> {
         let limit = self.client.connect_timeout();
         let mut mom = address.connect(limit).await.map_err(Failure::Elsewhere)?;
         let credits = Arc::new(Credits::new(self.buffer));
+        let asked = request.after_seq;
         let requests = Requests {
             opening: Some(BatchSubscription {
-                subscribe: Some(SubscriptionRequest {
-                    channel_id: self.channel.to_string(),
-                    after_seq: Some(after),
-                }),
+                subscribe: Some(request),
                 messages: self.buffer.messages,
                 bytes: self.buffer.bytes,
             }),
@@ -400,10 +474,18 @@ impl Source {
             let detail = format!("the MoM at {address} did not answer a subscription");
             return Err(Failure::Elsewhere(Reason::new("mom_unreachable", detail)));
         };
-        Ok(Live {
-            batches: answer?.into_inner(),
-            credits,
-        })
+        let answer = answer?;
+        let told = answer.metadata().get(protos::START_METADATA);
+        let told = told.and_then(|seq| seq.to_str().ok()?.parse().ok());
+        let after = asked.or(told).ok_or_else(|| {
+            let detail = format!(
+                "the MoM at {address} does not say where the subscription starts; it is of an older version, which knows \
+                 Start::Earliest and Start::After only"
+            );
+            Failure::Final(Error::Unexpected(Reason::new("unexpected_answer", detail)))
+        })?;
+        let batches = answer.into_inner();
+        Ok((Live { batches, credits }, after))
     }
 }
 

@@ -39,6 +39,9 @@ pub const CODE_METADATA: &str = "rmom-code";
 /// address in brackets. It is missing where the owner is not known, or there is none.
 pub const OWNER_METADATA: &str = "rmom-owner";
 
+/// The metadata entry of the answer to a subscription with the sequence after which it starts.
+pub const START_METADATA: &str = "rmom-start-seq";
+
 /// The most messages of a [`PushBatch`].
 pub const MAX_PUSH_MESSAGES: usize = 1024;
 

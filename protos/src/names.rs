@@ -1,4 +1,7 @@
 //! Labels and topics: the one place that says which are legal. Managers, MoMs and clients check with it at their edge.
+//!
+//! A message has a topic; a channel has a topic or a pattern of topics. A pattern has [`ANY_PART`] or [`ANY_REST`] among
+//! its parts, which are separated by [`SEPARATOR`].
 
 use std::fmt;
 
@@ -6,6 +9,15 @@ use crate::NO_TOPIC;
 
 /// The most bytes that a label or a topic may have.
 pub const MAX_NAME_LEN: usize = 255;
+
+/// What separates the parts of a topic, which matter to patterns alone.
+pub const SEPARATOR: char = '.';
+
+/// The part of a pattern that stands for exactly one part of a topic.
+pub const ANY_PART: &str = "*";
+
+/// The last part of a pattern, if it stands for one or more parts of a topic.
+pub const ANY_REST: &str = ">";
 
 /// Why a label or topic is refused. The text names the field, the fault and what is legal.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +64,41 @@ pub fn label(given: impl Into<String>) -> Result<String, InvalidName> {
     Ok(label)
 }
 
-/// A topic in the form in which it is kept: in lower case, or `None` for [`NO_TOPIC`].
+/// The topic of a message in the form in which it is kept: in lower case, or `None` for [`NO_TOPIC`].
 pub fn topic(given: impl Into<String>) -> Result<Option<String>, InvalidName> {
-    let topic = name("topic", given.into()).map_err(|mut error| {
+    topic_or_none(name("topic", given.into()))
+}
+
+/// The topic or the pattern of a channel in the form in which it is kept: in lower case, or `None` for [`NO_TOPIC`].
+pub fn channel_topic(given: impl Into<String>) -> Result<Option<String>, InvalidName> {
+    let given = given.into();
+    if !given.contains(WILDCARDS) {
+        return topic_or_none(name("topic", given));
+    }
+    // What is legal in the place of a wildcard tells about all else: its characters and its length.
+    name("topic", given.replace(WILDCARDS, "-"))?;
+    let last = given.split(SEPARATOR).count() - 1;
+    for (place, part) in given.split(SEPARATOR).enumerate() {
+        if part.contains(WILDCARDS) && part != ANY_PART && part != ANY_REST {
+            let fault =
+                format!("has the part {part:?}, and a wildcard has to be a part of its own");
+            return Err(InvalidName::new("topic", fault));
+        }
+        if part == ANY_REST && place < last {
+            let fault =
+                format!("has {ANY_REST:?} before its last part, where only {ANY_PART:?} may be");
+            return Err(InvalidName::new("topic", fault));
+        }
+    }
+    Ok(Some(given.to_ascii_lowercase()))
+}
+
+const WILDCARDS: [char; 2] = ['*', '>'];
+
+const EMPTY: &str = "is empty";
+
+fn topic_or_none(topic: Result<String, InvalidName>) -> Result<Option<String>, InvalidName> {
+    let topic = topic.map_err(|mut error| {
         if error.fault == EMPTY {
             error.fault = format!("is empty, use {NO_TOPIC:?} for no topic");
         }
@@ -62,8 +106,6 @@ pub fn topic(given: impl Into<String>) -> Result<Option<String>, InvalidName> {
     })?;
     Ok((topic != NO_TOPIC).then_some(topic))
 }
-
-const EMPTY: &str = "is empty";
 
 /// Checks and folds in place: a name that is legal and in lower case already is returned as it is.
 fn name(field: &'static str, mut given: String) -> Result<String, InvalidName> {
@@ -82,10 +124,12 @@ fn name(field: &'static str, mut given: String) -> Result<String, InvalidName> {
             .chars()
             .find(|c| !c.is_ascii() || !legal(*c as u8))
             .unwrap_or_default();
-        return Err(InvalidName::new(
-            field,
-            format!("has the character {fault:?}"),
-        ));
+        let fault = if field == "topic" && WILDCARDS.contains(&fault) {
+            format!("has the wildcard {fault:?}, which only that of a channel may have")
+        } else {
+            format!("has the character {fault:?}")
+        };
+        return Err(InvalidName::new(field, fault));
     }
     given.make_ascii_lowercase();
     Ok(given)
@@ -121,5 +165,45 @@ mod tests {
         }
         assert!(label("x".repeat(255)).is_ok());
         assert!(topic("").unwrap_err().to_string().contains("__none__"));
+    }
+
+    #[test]
+    fn the_topic_of_a_channel_may_be_a_pattern_and_that_of_a_message_may_not() {
+        for (given, kept) in [
+            ("News.*", "news.*"),
+            ("news.>", "news.>"),
+            (">", ">"),
+            ("*", "*"),
+            ("*.EU.*.>", "*.eu.*.>"),
+            ("a..b.", "a..b."),
+        ] {
+            assert_eq!(channel_topic(given).unwrap().as_deref(), Some(kept));
+        }
+        assert_eq!(channel_topic("__NONE__").unwrap(), None);
+        for given in ["news.*", "news.>", "a*"] {
+            let error = topic(given).unwrap_err().to_string();
+            assert!(error.contains("wildcard"), "{given:?}: {error}");
+        }
+        assert!(label("news.*").is_err());
+    }
+
+    #[test]
+    fn a_wildcard_in_the_wrong_place_is_named() {
+        let long = format!("*.{}", "x".repeat(254));
+        for (given, fault) in [
+            ("news*", "\"news*\""),
+            ("a.b>", "\"b>\""),
+            ("a.**", "\"**\""),
+            (">.a", "before its last part"),
+            (">.>", "before its last part"),
+            ("a b.*", "' '"),
+            (&long, "256 bytes"),
+            ("", "__none__"),
+        ] {
+            let error = channel_topic(given).unwrap_err();
+            assert_eq!(error.field(), "topic");
+            let error = error.to_string();
+            assert!(error.contains(fault), "{given:?}: {error}");
+        }
     }
 }

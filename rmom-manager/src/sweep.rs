@@ -16,10 +16,25 @@ const CHUNK: i64 = 256;
 pub async fn run(manager: &Manager, period: Duration) -> Infallible {
     loop {
         manager.leading.begin().await;
+        empty_slots(manager).await;
         while sweep(manager).await {
             tokio::task::yield_now().await;
         }
         tokio::time::sleep(period).await;
+    }
+}
+
+/// Gives back the space of what has expired.
+async fn empty_slots(manager: &Manager) {
+    let database = &manager.database;
+    match database
+        .run_long(database.store().empty_expired_content())
+        .await
+    {
+        Ok(0) => {}
+        Ok(slots) => debug!(slots, "emptied tables of expired contents"),
+        Err(error) if error.is_outage() => {}
+        Err(error) => error!("cannot empty tables of expired contents: {error}"),
     }
 }
 

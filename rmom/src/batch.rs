@@ -1,6 +1,6 @@
 //! Committed messages in the form in which subscribers receive them: encoded once, shared by all.
 
-use std::ops::Add;
+use std::ops::{Add, Range};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use storage::{Packed, Run};
 use uuid::Uuid;
 
 use crate::queue::lock;
+use crate::topics::Topics;
 
 /// Consecutive messages of one queue.
 ///
@@ -29,10 +30,18 @@ pub struct Batch {
     is_delivered: AtomicBool,
     /// All messages.
     whole: OnceLock<Part>,
-    /// All messages with a topic, for each topic that was asked for.
-    by_topic: Mutex<Vec<(Arc<str>, Part)>>,
+    /// The messages that a channel with a topic or a pattern sees.
+    by_topics: Mutex<ByTopics>,
     /// Each message by itself.
     singly: OnceLock<Singly>,
+}
+
+/// What was encoded for some topics, and is kept for the next subscriber who wants the same.
+#[derive(Debug, Default)]
+struct ByTopics {
+    parts: Vec<(Arc<Topics>, Part)>,
+    /// Bytes of the parts.
+    bytes: usize,
 }
 
 /// Some messages of a batch, encoded as a [`protos::MessageBatch`].
@@ -102,7 +111,7 @@ impl Batch {
             pushed_at: None,
             is_delivered: AtomicBool::new(false),
             whole: OnceLock::new(),
-            by_topic: Mutex::default(),
+            by_topics: Mutex::default(),
             singly: OnceLock::new(),
         }
     }
@@ -146,41 +155,69 @@ impl Batch {
         self.contents.len() + self.ends.len() + size_of_val(&self.runs[..])
     }
 
-    /// The messages from the index `from` on that match, as far as the credit goes: with `None` every message matches.
-    pub fn part(&self, from: usize, topic: Option<&Arc<str>>, credit: Credit) -> Part {
+    /// The messages from the index `from` on that are seen, as far as the credit goes: with `None` all are.
+    pub fn part(&self, from: usize, topics: Option<&Arc<Topics>>, credit: Credit) -> Part {
         if from == 0 && self.len() <= credit.messages && self.contents.len() <= credit.bytes {
-            return self.whole(topic);
+            return self.whole(topics);
         }
-        self.encode(from, topic.map(|topic| &**topic), credit)
+        self.encode(from, topics.map(|topics| &**topics), credit)
     }
 
-    fn whole(&self, topic: Option<&Arc<str>>) -> Part {
+    fn whole(&self, topics: Option<&Arc<Topics>>) -> Part {
         const NO_LIMIT: Credit = Credit {
             messages: usize::MAX,
             bytes: usize::MAX,
         };
-        let Some(topic) = topic else {
+        // One that sees all of it shares it with those that see everything.
+        let Some(topics) = topics.filter(|topics| !self.is_seen_whole(topics)) else {
             return self
                 .whole
                 .get_or_init(|| self.encode(0, None, NO_LIMIT))
                 .clone();
         };
-        let mut by_topic = lock(&self.by_topic);
-        if let Some((_, part)) = by_topic.iter().find(|(known, _)| known == topic) {
+        let mut kept = lock(&self.by_topics);
+        if let Some((_, part)) = kept.parts.iter().find(|(known, _)| known == topics) {
             return part.clone();
         }
-        let part = self.encode(0, Some(topic), NO_LIMIT);
-        by_topic.push((topic.clone(), part.clone()));
+        let part = self.encode(0, Some(topics), NO_LIMIT);
+        // Those of different topics are never more than the batch; patterns overlap, and there may be any number of
+        // them. What there is no room for is encoded for each subscriber, and nothing is not worth being kept.
+        let bytes = part.encoded.head.len() + part.encoded.contents.len();
+        if part.messages > 0 && (kept.parts.is_empty() || kept.bytes + bytes <= self.size()) {
+            kept.bytes += bytes;
+            kept.parts.push((topics.clone(), part.clone()));
+        }
         part
     }
 
-    fn encode(&self, from: usize, topic: Option<&str>, mut credit: Credit) -> Part {
+    fn is_seen_whole(&self, topics: &Topics) -> bool {
+        self.runs.iter().all(|run| topics.see(run.topic.as_deref()))
+    }
+
+    /// The indexes from `from` on of the messages that are seen, as far as they are consecutive: with `None` all are.
+    pub fn seen(&self, from: usize, topics: Option<&Topics>) -> Vec<Range<usize>> {
+        let mut seen: Vec<Range<usize>> = Vec::new();
+        let mut start = 0;
+        for run in &self.runs {
+            let end = start + run.count as usize;
+            if end > from && topics.is_none_or(|topics| topics.see(run.topic.as_deref())) {
+                match seen.last_mut() {
+                    Some(last) if last.end == start => last.end = end,
+                    _ => seen.push(start.max(from)..end),
+                }
+            }
+            start = end;
+        }
+        seen
+    }
+
+    fn encode(&self, from: usize, topics: Option<&Topics>, mut credit: Credit) -> Part {
         let mut stretches = Vec::with_capacity(self.runs.len());
         let (mut start, mut next) = (0, from);
         let (mut messages, mut bytes) = (0, 0);
         for run in &self.runs {
             let end = start + run.count as usize;
-            if end > from && (topic.is_none() || topic == run.topic.as_deref()) {
+            if end > from && topics.is_none_or(|topics| topics.see(run.topic.as_deref())) {
                 if credit.messages == 0 || credit.bytes == 0 {
                     break;
                 }
@@ -288,11 +325,11 @@ impl Batch {
         }
     }
 
-    /// The message at `index` by itself, as a [`protos::Message`], if it matches.
-    pub fn message(&self, index: usize, topic: Option<&str>) -> Option<Encoded> {
+    /// The message at `index` by itself, as a [`protos::Message`].
+    pub fn message(&self, index: usize) -> Encoded {
         self.singly
             .get_or_init(|| Singly::encode(self))
-            .message(index, topic)
+            .message(index)
     }
 }
 
@@ -300,15 +337,8 @@ impl Batch {
 #[derive(Debug)]
 struct Singly {
     encoded: Bytes,
-    spans: Vec<Span>,
-}
-
-/// Where a message and its topic end and begin in the encoded bytes.
-#[derive(Clone, Copy, Debug)]
-struct Span {
-    end: u32,
-    topic_start: u32,
-    topic_end: u32,
+    /// Where each ends.
+    ends: Vec<u32>,
 }
 
 impl Singly {
@@ -320,11 +350,11 @@ impl Singly {
             .map(|run| run.count as usize * (OVERHEAD + topics(run)))
             .sum();
         let mut buffer = BytesMut::with_capacity(batch.contents.len() + overhead);
-        let mut spans = Vec::with_capacity(batch.len());
+        let mut single_ends = Vec::with_capacity(batch.len());
         for run in &batch.runs {
             let topic = run.topic.as_deref().unwrap_or(NO_TOPIC).as_bytes();
             for number in 0..run.count {
-                let index = spans.len();
+                let index = single_ends.len();
                 let id = Uuid::from_u128(run.id.as_u128() + u128::from(number));
                 let mut text = [0; UUID_LEN];
                 let id = id.hyphenated().encode_lower(&mut text);
@@ -334,36 +364,25 @@ impl Singly {
                     put_bytes(&mut buffer, CONTENT, content);
                 }
                 put_bytes(&mut buffer, TOPIC, topic);
-                let topic_end = buffer.len();
                 encode_key(SEQ, WireType::Varint, &mut buffer);
                 encode_varint((batch.first_seq + index as i64) as u64, &mut buffer);
-                spans.push(Span {
-                    end: buffer.len() as u32,
-                    topic_start: (topic_end - topic.len()) as u32,
-                    topic_end: topic_end as u32,
-                });
+                single_ends.push(buffer.len() as u32);
             }
         }
         Self {
             encoded: buffer.freeze(),
-            spans,
+            ends: single_ends,
         }
     }
 
-    fn message(&self, index: usize, topic: Option<&str>) -> Option<Encoded> {
-        let span = self.spans[index];
-        if topic.is_some_and(|topic| {
-            self.encoded[span.topic_start as usize..span.topic_end as usize] != *topic.as_bytes()
-        }) {
-            return None;
-        }
-        let start = index
-            .checked_sub(1)
-            .map_or(0, |before| self.spans[before].end);
-        Some(Encoded {
-            head: self.encoded.slice(start as usize..span.end as usize),
+    fn message(&self, index: usize) -> Encoded {
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Encoded {
+            head: self
+                .encoded
+                .slice(start as usize..self.ends[index] as usize),
             contents: Bytes::new(),
-        })
+        }
     }
 }
 
@@ -436,7 +455,7 @@ mod tests {
         let topic = prop_oneof![
             Just(None),
             Just(Some("a".to_owned())),
-            Just(Some("ab".to_owned()))
+            Just(Some("a.b".to_owned()))
         ];
         let one = (
             topic,
@@ -493,21 +512,65 @@ mod tests {
         seen
     }
 
+    #[test]
+    fn what_is_kept_for_patterns_is_no_more_than_the_batch_itself() {
+        let topics = ["a.b", "a.c", "b.c", "b.a"];
+        let all: Vec<Seen> = (0..40)
+            .map(|n| {
+                let topic = Some(topics[n % 4].to_owned());
+                (
+                    FIRST + n as i64,
+                    Uuid::from_u128((n as u128) << 40),
+                    topic,
+                    vec![0; 500],
+                )
+            })
+            .collect();
+        let batch = batch(&all);
+        let credit = Credit {
+            messages: 100,
+            bytes: 1 << 20,
+        };
+        let patterns = ["a.*", "*.c", "b.*", "*.b", "*.a", ">", "nothing.*"];
+        for _ in 0..2 {
+            for pattern in patterns {
+                let part = batch.part(0, Some(&Arc::new(Topics::new(pattern))), credit);
+                let expected = match pattern {
+                    ">" => 40,
+                    "nothing.*" => 0,
+                    "*.b" | "*.a" => 10,
+                    _ => 20,
+                };
+                assert_eq!(part.messages, expected, "{pattern}");
+            }
+        }
+        let kept = lock(&batch.by_topics);
+        assert_eq!(
+            kept.parts.len(),
+            2,
+            "with a quarter of the third there is no room for it"
+        );
+        assert!(kept.bytes <= batch.size());
+    }
+
     proptest! {
         #[test]
         fn a_client_decodes_what_matches_in_parts_of_any_size(
             all in messages(),
-            topic in prop::sample::select(vec![None, Some("a"), Some("ab"), Some("b")]),
+            topics in prop::sample::select(vec![None, Some("a"), Some("a.b"), Some("b"), Some("a.*"), Some(">")]),
             from in 0usize..20, messages in 1usize..8, bytes in 1usize..12, is_bounded in any::<bool>(),
         ) {
             let batch = batch(&all);
-            let topic: Option<Arc<str>> = topic.map(Arc::from);
+            let topics = topics.map(|text| Arc::new(Topics::new(text)));
             let credit = if is_bounded { Credit { messages, bytes } } else { Credit { messages: 100, bytes: 1000 } };
-            let matching = |seen: &&Seen| topic.is_none() || seen.2.as_deref() == topic.as_deref();
-            let expected: Vec<Seen> = all.iter().skip(from).filter(matching).cloned().collect();
+            let is_seen = |seen: &&Seen| topics.as_ref().is_none_or(|topics| topics.see(seen.2.as_deref()));
+            let expected: Vec<Seen> = all.iter().skip(from).filter(is_seen).cloned().collect();
+            let ranges = batch.seen(from, topics.as_deref()).into_iter().flatten();
+            let seqs: Vec<i64> = ranges.map(|index| FIRST + index as i64).collect();
+            prop_assert_eq!(seqs, expected.iter().map(|seen| seen.0).collect::<Vec<_>>());
             let (mut seen, mut next) = (Vec::new(), from);
             while next < batch.len() {
-                let part = batch.part(next, topic.as_ref(), credit);
+                let part = batch.part(next, topics.as_ref(), credit);
                 prop_assert!(part.next > next, "it goes on");
                 prop_assert!(part.messages <= credit.messages);
                 let decoded = if part.messages > 0 { decode(&part) } else { Vec::new() };
@@ -524,13 +587,11 @@ mod tests {
         fn a_client_of_single_messages_decodes_the_same(all in messages()) {
             let batch = batch(&all);
             for (index, (seq, id, topic, content)) in all.iter().enumerate() {
-                let one = protos::Message::decode(encoded(&batch.message(index, None).unwrap())).unwrap();
+                let one = protos::Message::decode(encoded(&batch.message(index))).unwrap();
                 prop_assert_eq!(one.seq, *seq);
                 prop_assert_eq!(one.id, id.to_string());
                 prop_assert_eq!(&one.topic, topic.as_deref().unwrap_or(NO_TOPIC));
                 prop_assert_eq!(&one.content[..], &content[..]);
-                let matches = batch.message(index, Some("a")).is_some();
-                prop_assert_eq!(matches, topic.as_deref() == Some("a"));
             }
         }
     }

@@ -31,6 +31,7 @@ use crate::hosting::Hosting;
 use crate::pushes::Pushes;
 use crate::statistics;
 use crate::subscription::{Ends, Subscription};
+use crate::topics::Topics;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -49,21 +50,71 @@ pub struct Service {
     pub stopping: CancellationToken,
 }
 
+/// Where a subscription starts.
+#[derive(Clone, Copy, Debug)]
+enum Start {
+    /// After this sequence.
+    After(i64),
+    /// With what is committed from now on.
+    Latest,
+    /// With the first message of this time or later, in microseconds since 1970.
+    Since(i64),
+}
+
+/// A subscription that is about to be served.
+struct Subscribing {
+    subscription: Subscription,
+    /// What the channel sees; `None`: everything.
+    topics: Option<Arc<Topics>>,
+    /// The sequence after which it starts.
+    after: i64,
+}
+
+impl Start {
+    fn of(request: &SubscriptionRequest) -> Result<Self, Error> {
+        let contradiction = |field, fault| Err(Error::Malformed { field, fault });
+        match (request.after_seq, request.latest, request.since_micros) {
+            (Some(_), true, _) => contradiction(
+                "latest",
+                "is given together with after_seq; give one of the two",
+            ),
+            (Some(_), false, Some(_)) => contradiction(
+                "since_micros",
+                "is given together with after_seq; give one of the two",
+            ),
+            (None, true, Some(_)) => contradiction(
+                "since_micros",
+                "is given together with latest; give one of the two",
+            ),
+            (None, true, None) => Ok(Self::Latest),
+            (None, false, Some(given)) if !(0..=LATEST_TIME).contains(&given) => {
+                Err(Error::OutOfRange {
+                    field: "since_micros",
+                    given,
+                    legal: "a time from 1970 to 9999, in microseconds since 1970",
+                })
+            }
+            (None, false, Some(given)) => Ok(Self::Since(given)),
+            (after, false, None) => {
+                let after = after.unwrap_or(0);
+                check_not_negative("after_seq", after)?;
+                Ok(Self::After(after))
+            }
+        }
+    }
+}
+
+/// The end of the year 9999, in microseconds since 1970.
+const LATEST_TIME: i64 = 253_402_300_799_999_999;
+
 impl Service {
     async fn subscribe(
         &self,
         request: SubscriptionRequest,
         peer: Option<SocketAddr>,
-    ) -> Result<(Subscription, Option<Arc<str>>), Error> {
+    ) -> Result<Subscribing, Error> {
         let id = channel_id(&request.channel_id)?;
-        let after = request.after_seq.unwrap_or(0);
-        if after < 0 {
-            return Err(Error::OutOfRange {
-                field: "after_seq",
-                given: after,
-                legal: "0 or more",
-            });
-        }
+        let start = Start::of(&request)?;
         if self.stopping.is_cancelled() {
             return Err(Error::Stopping);
         }
@@ -79,10 +130,21 @@ impl Service {
             stopping: self.stopping.clone(),
             permit,
         };
-        let topic: Option<Arc<str>> = channel.topic.map(Arc::from);
+        // The database is asked, not the feed: a MoM that has lost the queue and does not know it yet would tell a place
+        // that is long past. What is committed after the answer lies behind it, however long it takes to attach.
+        let after = match start {
+            Start::After(seq) => seq,
+            Start::Latest => self.store.last_seq(queue.id).await?,
+            Start::Since(micros) => self.store.seq_before(queue.id, micros).await?,
+        };
+        let topics = channel.topic.as_deref().map(Topics::new).map(Arc::new);
+        let topic = channel.topic.map(Arc::from);
         let store = self.store.clone();
-        let subscription = Subscription::new(queue, store, after, ends, topic.clone(), peer);
-        Ok((subscription, topic))
+        Ok(Subscribing {
+            subscription: Subscription::new(queue, store, after, ends, topic, peer),
+            topics,
+            after,
+        })
     }
 
     async fn channel(&self, id: Uuid) -> Result<storage::Channel, Error> {
@@ -93,17 +155,25 @@ impl Service {
     }
 }
 
+/// The answer to a subscription, which tells where it starts before anything else.
+fn started<T>(stream: T, after: i64) -> Response<T> {
+    let mut response = Response::new(stream);
+    let metadata = response.metadata_mut();
+    metadata.insert(protos::START_METADATA, after.into());
+    response
+}
+
 /// Accepts any spelling of a UUID, and gives back the one that is kept.
 fn channel_id(given: &str) -> Result<Uuid, Error> {
     // What a client sent is shown to it again, but not at any length.
     Uuid::try_parse(given).map_err(|_| Error::InvalidChannelId(given.chars().take(64).collect()))
 }
 
-fn check_epoch(field: &'static str, epoch: i64) -> Result<(), Error> {
-    if epoch < 0 {
+fn check_not_negative(field: &'static str, given: i64) -> Result<(), Error> {
+    if given < 0 {
         Err(Error::OutOfRange {
             field,
-            given: epoch,
+            given,
             legal: "0 or more",
         })
     } else {
@@ -120,11 +190,13 @@ impl MessageStream for Service {
         request: Request<SubscriptionRequest>,
     ) -> Result<Response<Self::SubscribeToChannelStream>, Status> {
         let peer = request.remote_addr();
-        let (subscription, topic) = self.subscribe(request.into_inner(), peer).await?;
-        let messages = subscription
-            .messages(topic)
+        let subscribing = self.subscribe(request.into_inner(), peer).await?;
+        let messages = subscribing
+            .subscription
+            .messages(subscribing.topics)
             .map(|message| message.map_err(Status::from));
-        Ok(Response::new(Box::pin(messages)))
+        let messages: Self::SubscribeToChannelStream = Box::pin(messages);
+        Ok(started(messages, subscribing.after))
     }
 
     type SubscribeToBatchesStream = Pin<Box<dyn Stream<Item = Result<Encoded, Status>> + Send>>;
@@ -141,11 +213,13 @@ impl MessageStream for Service {
             fault: "is missing in the first message of the stream",
         })?;
         let credit = Credit::default() + (first.messages, first.bytes);
-        let (subscription, topic) = self.subscribe(subscribe, peer).await?;
-        let batches = subscription
-            .batches(topic, credit, grants)
+        let subscribing = self.subscribe(subscribe, peer).await?;
+        let batches = subscribing
+            .subscription
+            .batches(subscribing.topics, credit, grants)
             .map(|batch| batch.map_err(Status::from));
-        Ok(Response::new(Box::pin(batches)))
+        let batches: Self::SubscribeToBatchesStream = Box::pin(batches);
+        Ok(started(batches, subscribing.after))
     }
 
     type StreamPushesStream = Pin<Box<dyn Stream<Item = Result<PushAnswer, Status>> + Send>>;
@@ -171,7 +245,7 @@ impl MessageStream for Service {
     ) -> Result<Response<CreateQueueOkResponse>, Status> {
         let CreateQueueRequest { queue_label, epoch } = request.into_inner();
         let label = names::label(queue_label).map_err(Error::from)?;
-        check_epoch("epoch", epoch)?;
+        check_not_negative("epoch", epoch)?;
         self.pushes.check_open()?;
         match epoch {
             0 => self.hosting.create(&label).await?,
@@ -186,7 +260,7 @@ impl MessageStream for Service {
     ) -> Result<Response<DeleteQueueOkResponse>, Status> {
         let DeleteQueueRequest { queue_label, epoch } = request.into_inner();
         let label = names::label(queue_label).map_err(Error::from)?;
-        check_epoch("epoch", epoch)?;
+        check_not_negative("epoch", epoch)?;
         match epoch {
             0 => self.hosting.delete(&label).await?,
             epoch => self.hosting.forget_deleted(&label, epoch).await?,
@@ -204,7 +278,7 @@ impl MessageStream for Service {
             lease_epoch,
         } = request.into_inner();
         let label = names::label(queue_label).map_err(Error::from)?;
-        check_epoch("epoch", epoch)?;
+        check_not_negative("epoch", epoch)?;
         self.hosting.obey(lease_epoch)?;
         self.pushes.check_open()?;
         match epoch {
@@ -232,7 +306,7 @@ impl MessageStream for Service {
             owner,
         } = request.into_inner();
         let label = names::label(queue_label).map_err(Error::from)?;
-        check_epoch("epoch", epoch)?;
+        check_not_negative("epoch", epoch)?;
         self.hosting.obey(lease_epoch)?;
         self.hosting.release(&label, epoch, owner);
         Ok(Response::new(ReleaseQueueOkResponse {}))
@@ -244,7 +318,7 @@ impl MessageStream for Service {
     ) -> Result<Response<CreateChannelResponse>, Status> {
         let CreateChannelRequest { queue_label, topic } = request.into_inner();
         let label = names::label(queue_label).map_err(Error::from)?;
-        let topic = names::topic(topic).map_err(Error::from)?;
+        let topic = names::channel_topic(topic).map_err(Error::from)?;
         self.pushes.check_open()?;
         self.hosting.queue(&label).await?;
         let channel = self

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::hosting::Subscribed;
 use crate::queue::Queue;
 use crate::statistics::Told;
+use crate::topics::Topics;
 
 /// The most bytes of contents in one page read from the database, unless one batch alone has more.
 const PAGE_BYTES: i64 = 256 << 10;
@@ -137,8 +138,11 @@ impl Subscription {
         }
     }
 
-    /// The messages with this topic, or all, until the subscription is ended from outside.
-    pub fn messages(self, topic: Option<Arc<str>>) -> impl Stream<Item = Result<Encoded, Error>> {
+    /// The messages with these topics, or all, until the subscription is ended from outside.
+    pub fn messages(
+        self,
+        topics: Option<Arc<Topics>>,
+    ) -> impl Stream<Item = Result<Encoded, Error>> {
         stream::try_unfold(self, async |mut subscription: Self| {
             let (batch, skip) = subscription.next().await?;
             let tally = Tally {
@@ -153,29 +157,28 @@ impl Subscription {
             Ok::<_, Error>(Some(((batch, skip, tally), subscription)))
         })
         .map_ok(move |(batch, skip, mut tally)| {
-            let topic = topic.clone();
-            let matching = (skip..batch.len()).filter_map(move |index| {
-                let message = batch.message(index, topic.as_deref());
-                tally.passed(index, message.is_some());
-                message
-            });
-            stream::iter(matching.map(Ok))
+            let mut seen = batch.seen(skip, topics.as_deref()).into_iter().flatten();
+            stream::iter(std::iter::from_fn(move || {
+                let index = seen.next();
+                tally.passed(index);
+                index.map(|index| Ok(batch.message(index)))
+            }))
         })
         .try_flatten()
         .fuse()
     }
 
-    /// The messages with this topic, or all, in batches for which the client grants credit: `credit` first, and more by
+    /// The messages with these topics, or all, in batches for which the client grants credit: `credit` first, and more by
     /// `grants`. Ends when no credit is left and no more can come.
     pub fn batches(
         self,
-        topic: Option<Arc<str>>,
+        topics: Option<Arc<Topics>>,
         credit: Credit,
         grants: Streaming<BatchSubscription>,
     ) -> impl Stream<Item = Result<Encoded, Error>> {
         let delivery = Delivery {
             subscription: self,
-            topic,
+            topics,
             credit,
             grants,
             rest: None,
@@ -301,7 +304,7 @@ fn merged(batches: Vec<StoredBatch>) -> impl Iterator<Item = StoredBatch> {
 /// A subscription whose client takes batches.
 struct Delivery {
     subscription: Subscription,
-    topic: Option<Arc<str>>,
+    topics: Option<Arc<Topics>>,
     credit: Credit,
     grants: Streaming<BatchSubscription>,
     /// A batch of which something is still to be sent, from this index on.
@@ -327,7 +330,7 @@ impl Delivery {
                     Ok(None) | Err(_) => return Ok(None),
                 }
             }
-            let part = batch.part(from, self.topic.as_ref(), self.credit);
+            let part = batch.part(from, self.topics.as_ref(), self.credit);
             // The last message that was handed over, or passed over since it has another topic.
             let reached = batch.first_seq() + part.next as i64 - 1;
             self.subscription.told.reached(reached);
@@ -359,12 +362,15 @@ struct Tally {
 }
 
 impl Tally {
-    fn passed(&mut self, index: usize, is_handed_over: bool) {
+    /// The message with this index was handed over, or all that are left were passed over.
+    fn passed(&mut self, handed_over: Option<usize>) {
+        let Some(index) = handed_over else {
+            self.seq = self.batch.last_seq();
+            return;
+        };
         self.seq = self.batch.first_seq() + index as i64;
-        if is_handed_over {
-            self.messages += 1;
-            self.bytes += self.batch.bytes(index, index + 1);
-        }
+        self.messages += 1;
+        self.bytes += self.batch.bytes(index, index + 1);
     }
 }
 

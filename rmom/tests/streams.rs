@@ -133,6 +133,7 @@ impl Receiving {
         let subscribe = SubscriptionRequest {
             channel_id: channel_id.into(),
             after_seq: Some(after),
+            ..Default::default()
         };
         let first = BatchSubscription {
             subscribe: Some(subscribe),

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgBindIterExt, PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgBindIterExt, PgConnectOptions, PgConnection, PgQueryResult};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -17,6 +17,10 @@ const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long a connection may take to be made.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Bytes of contents, and of where they end, up to which they stay in the row of their batch. Beyond, a second row costs
+/// less than what the sweep would have to do about them.
+const MAX_INLINE_BYTES: usize = 4096;
 
 /// Consecutive messages of one queue, to be committed together.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,11 @@ impl NewBatch<'_> {
     /// Bytes of all contents.
     fn size(&self) -> i32 {
         self.messages.contents.len() as i32
+    }
+
+    /// Whether the contents are kept apart from the row of the batch.
+    fn is_large(&self) -> bool {
+        self.messages.ends.len() + self.messages.contents.len() > MAX_INLINE_BYTES
     }
 }
 
@@ -190,6 +199,7 @@ async fn insert(
         return insert_unchecked(connection, ttl, batches).await;
     }
     match batches {
+        [batch] if batch.is_large() => insert_large(connection, mom_id, ttl, batch).await,
         [batch] => insert_one(connection, mom_id, ttl, batch).await,
         _ => insert_many(connection, mom_id, ttl, batches).await,
     }
@@ -232,6 +242,55 @@ async fn insert_one(
     )
     .execute(connection)
     .await;
+    if_inserted(inserted, batch)
+}
+
+/// The same for a batch whose contents are kept apart: by them the row is known to be there.
+async fn insert_large(
+    connection: &mut PgConnection,
+    mom_id: Uuid,
+    ttl: Duration,
+    batch: &NewBatch<'_>,
+) -> Result<Vec<Uuid>> {
+    let messages = batch.messages;
+    let runs = || messages.runs.iter();
+    let inserted = sqlx::query!(
+        r#"
+        with owned as (
+            select id, epoch from queue where id = $11 and epoch = $12 and mom_id = $13 for share skip locked
+        ),
+        batch as (
+            insert into message_batch
+                (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, slot, ends, contents, expires_at)
+            select
+                id, $1, $2, $3, epoch, $4::uuid[], $5::integer[], $6::text[], $7::boolean[], content_slot($10), '', '',
+                now() + make_interval(secs => $10)
+            from owned
+            returning queue_id, first_seq, slot, expires_at
+        )
+        insert into message_content (slot, queue_id, first_seq, expires_at, ends, contents)
+        select slot, queue_id, first_seq, expires_at, $8, $9 from batch
+        "#,
+        batch.first_seq,
+        batch.count(),
+        batch.size(),
+        runs().map(|run| run.id).bind_iter() as _,
+        runs().map(|run| run.count as i32).bind_iter() as _,
+        messages.has_topic().then(|| runs().map(|run| run.topic.as_deref()).bind_iter()) as _,
+        messages.has_key().then(|| runs().map(|run| run.is_keyed).bind_iter()) as _,
+        &messages.ends[..],
+        &messages.contents[..],
+        ttl.as_secs_f64(),
+        batch.queue_id,
+        batch.epoch,
+        mom_id,
+    )
+    .execute(connection)
+    .await;
+    if_inserted(inserted, batch)
+}
+
+fn if_inserted(inserted: sqlx::Result<PgQueryResult>, batch: &NewBatch<'_>) -> Result<Vec<Uuid>> {
     match inserted {
         Ok(done) if done.rows_affected() == 1 => Ok(vec![batch.queue_id]),
         Ok(_) => Ok(Vec::new()),
@@ -299,26 +358,36 @@ async fn insert_many(
             select b.*
             from unnest(
                     $1::uuid[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
-                    $8::boolean[], $9::boolean[])
+                    $8::boolean[], $9::boolean[], $10::boolean[])
                 with ordinality
-                as b (queue_id, epoch, first_seq, count, size, start, runs, has_topic, has_key, place)
-            join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $10
+                as b (queue_id, epoch, first_seq, count, size, start, runs, has_topic, has_key, is_large, place)
+            join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $11
             for share of q skip locked
+        ),
+        batch as (
+            insert into message_batch
+                (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, slot, ends, contents, expires_at)
+            select
+                queue_id, first_seq, count, size, epoch,
+                ($12::uuid[])[start + 1 : start + runs],
+                ($13::integer[])[start + 1 : start + runs],
+                case when has_topic then ($14::text[])[start + 1 : start + runs] end,
+                case when has_key then ($15::boolean[])[start + 1 : start + runs] end,
+                case when is_large then content_slot($18) end,
+                case when is_large then '' else ($16::bytea[])[place] end,
+                case when is_large then '' else ($17::bytea[])[place] end,
+                now() + make_interval(secs => $18)
+            from owned
+            on conflict on constraint message_batch_pkey do nothing
+            returning queue_id, slot, expires_at
+        ),
+        content as (
+            insert into message_content (slot, queue_id, first_seq, expires_at, ends, contents)
+            select slot, queue_id, first_seq, expires_at, ($16::bytea[])[place], ($17::bytea[])[place]
+            from batch join owned using (queue_id)
+            where slot is not null
         )
-        insert into message_batch
-            (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, ends, contents, expires_at)
-        select
-            queue_id, first_seq, count, size, epoch,
-            ($11::uuid[])[start + 1 : start + runs],
-            ($12::integer[])[start + 1 : start + runs],
-            case when has_topic then ($13::text[])[start + 1 : start + runs] end,
-            case when has_key then ($14::boolean[])[start + 1 : start + runs] end,
-            ($15::bytea[])[place],
-            ($16::bytea[])[place],
-            now() + make_interval(secs => $17)
-        from owned
-        on conflict on constraint message_batch_pkey do nothing
-        returning queue_id
+        select queue_id as "queue_id!" from batch
         "#,
         batches.iter().map(|batch| batch.queue_id).bind_iter() as _,
         batches.iter().map(|batch| batch.epoch).bind_iter() as _,
@@ -329,6 +398,7 @@ async fn insert_many(
         batches.iter().map(|batch| batch.messages.runs.len() as i32).bind_iter() as _,
         batches.iter().map(|batch| batch.messages.has_topic()).bind_iter() as _,
         batches.iter().map(|batch| batch.messages.has_key()).bind_iter() as _,
+        batches.iter().map(NewBatch::is_large).bind_iter() as _,
         mom_id,
         runs().map(|run| run.id).bind_iter() as _,
         runs().map(|run| run.count as i32).bind_iter() as _,

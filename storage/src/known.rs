@@ -90,9 +90,11 @@ impl Store {
                 m.id as "id!", b.first_seq + m.place - 1 as "seq!", m.topic as "topic?", m.content as "content!",
                 extract(epoch from clock_timestamp() - b.pushed_at)::double precision as "age!"
             from message_batch b
-            cross join lateral unpack_batch(b.ids, b.counts, b.topics, b.keyed, b.ends, b.contents) m
+            left join message_content c on c.slot = b.slot and c.queue_id = b.queue_id and c.first_seq = b.first_seq
+            cross join lateral unpack_batch(
+                b.ids, b.counts, b.topics, b.keyed, coalesce(c.ends, b.ends), coalesce(c.contents, b.contents)) m
             where b.queue_id = $1 and b.keyed is not null and b.pushed_at > now() - make_interval(secs => $2)
-                and m.is_keyed
+                and (b.slot is null or c.slot is not null) and m.is_keyed
             order by b.first_seq desc, m.place desc
             limit $3
             "#,

@@ -27,6 +27,7 @@ mod queues;
 mod read;
 mod requests;
 mod stalled;
+mod start;
 mod store;
 mod sweep;
 

@@ -54,10 +54,13 @@ impl Store {
                 ) found
             )
             select
-                b.first_seq, b.ids, b.counts, b.topics as "topics: Vec<Option<String>>", b.ends, b.contents,
+                b.first_seq, b.ids, b.counts, b.topics as "topics: Vec<Option<String>>",
+                coalesce(c.ends, b.ends) as "ends!", coalesce(c.contents, b.contents) as "contents!",
+                b.slot is not null and c.slot is null as "is_gone!",
                 (select count(*) from sized) as "found!"
             from sized s
             join message_batch b on b.queue_id = $1 and b.first_seq = s.first_seq
+            left join message_content c on c.slot = b.slot and c.queue_id = $1 and c.first_seq = b.first_seq
             where s.before < $4
             order by b.first_seq
             "#,
@@ -70,7 +73,9 @@ impl Store {
         .await?;
         let found = rows.first().map_or(0, |row| row.found);
         let is_last = found < max_rows && rows.len() as i64 == found;
-        let batches = rows.into_iter().map(|row| {
+        // What has expired since the statement began may have no content any more.
+        let rows = rows.into_iter().filter(|row| !row.is_gone);
+        let batches = rows.map(|row| {
             let mut topics = row.topics.unwrap_or_default().into_iter();
             let runs = row.ids.into_iter().zip(row.counts).map(|(id, count)| Run {
                 id,

@@ -1,6 +1,6 @@
 //! Deleting messages whose time is over.
 
-use crate::{Result, Store};
+use crate::{Error, Result, Store};
 
 /// What one sweep did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Store {
             ),
             emptied as (
                 update message_batch m
-                set ids = '{}', counts = '{}', topics = null, keyed = null, ends = '', contents = '', size = 0
+                set ids = '{}', counts = '{}', topics = null, keyed = null, slot = null, ends = '', contents = '', size = 0
                 from expired e
                 where m.queue_id = e.queue_id and m.first_seq = e.first_seq and e.is_newest
                 returning m.count
@@ -74,5 +74,33 @@ impl Store {
             batches: swept.batches,
             messages: swept.messages,
         })
+    }
+
+    /// Empties the slots of `message_content` in which everything has expired; how many there were. What belongs to
+    /// deleted batches, and what the sweep of batches has not come to yet, goes as well.
+    ///
+    /// Locks such a slot against everybody for as long as it takes, and gives up on one that is in use.
+    pub async fn empty_expired_content(&self) -> Result<usize> {
+        let slots = sqlx::query_scalar!(
+            r#"select s.slot::smallint as "slot!"
+            from generate_series(0, 15) s (slot)
+            cross join lateral (
+                select expires_at from message_content c where c.slot = s.slot order by expires_at desc limit 1
+            ) newest
+            where newest.expires_at <= now()"#
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        let mut emptied = 0;
+        for slot in slots {
+            let asked = sqlx::query_scalar!(r#"select empty_content($1) as "is_empty!""#, slot);
+            match asked.fetch_one(&self.pool).await.map_err(Error::from) {
+                Ok(is_empty) => emptied += usize::from(is_empty),
+                // Tried again with the next sweep.
+                Err(Error::Locked(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(emptied)
     }
 }

@@ -29,7 +29,7 @@ from momclient.errors import (
     ServerFault,
     Unavailable,
 )
-from momclient.values import Channel, Message, MoMInfo, Receipt
+from momclient.values import Channel, Message, MoMInfo, Receipt, Start
 
 __all__ = [
     "AlreadyExists",
@@ -49,6 +49,7 @@ __all__ = [
     "QueueNotFound",
     "Receipt",
     "ServerFault",
+    "Start",
     "Subscriber",
     "Unavailable",
 ]

@@ -149,7 +149,7 @@ class Background:
 
 
 class AsyncStream(Generic[Request, Answer]):
-    """One call in both directions with a connection of its own; `open` once the MoM has accepted it.
+    """One call in both directions with a connection of its own; `open` once the MoM has accepted it, with `headers`.
 
     `take` is asked for the next request whenever the one before is on its way, and after each `wake`. Once `read` has
     returned None, `fault` is what ended the stream.
@@ -169,6 +169,7 @@ class AsyncStream(Generic[Request, Answer]):
         self._asked = asyncio.Event()
         self._is_ended = False
         self.open = False
+        self.headers: dict[str, str] = {}
         self.fault: errors.MoMError = errors.Unavailable("the MoM ended the stream")
         self._channel = grpc.aio.insecure_channel(_wire.target(*place), options=_wire.GRPC_OPTIONS)
         call = self._channel.stream_stream(
@@ -194,13 +195,24 @@ class AsyncStream(Generic[Request, Answer]):
         if not self._asked.is_set():
             self._asked.set()
 
+    async def begin(self) -> bool:
+        """Wait until the MoM has accepted the call, and tell whether it has. If not, `read` finds out why."""
+        try:
+            # The MoM answers with headers as soon as it has accepted the call.
+            self.headers = _wire.headers(await self._call.initial_metadata())
+            self.open = not self._call.done()
+        except asyncio.CancelledError:
+            if not self._is_ended or _task_is_cancelled():
+                raise
+        except grpc.RpcError:
+            pass
+        return self.open
+
     async def read(self) -> Answer | None:
         """Return the next answer, or None when the stream has ended."""
         try:
             if not self.open:
-                # The MoM answers with headers as soon as it has accepted the call.
-                await self._call.initial_metadata()
-                self.open = not self._call.done()
+                await self.begin()
             answer: Answer | object = await self._call.read()
         except asyncio.CancelledError:
             # gRPC says "cancelled" both when this task is and when `end` has cancelled the call.
@@ -226,7 +238,7 @@ class AsyncStream(Generic[Request, Answer]):
 
 
 class Stream(Generic[Request, Answer]):
-    """One call in both directions with a connection of its own; `open` once the MoM has accepted it.
+    """One call in both directions with a connection of its own; `open` once the MoM has accepted it, with `headers`.
 
     `take` is asked for the next request whenever the one before is on its way, and after each `wake`, by a thread of
     gRPC's. Once `read` has returned None, `fault` is what ended the stream.
@@ -245,6 +257,7 @@ class Stream(Generic[Request, Answer]):
         self._asked = threading.Event()
         self._is_ended = False
         self.open = False
+        self.headers: dict[str, str] = {}
         self.fault: errors.MoMError = errors.Unavailable("the MoM ended the stream")
         self._channel = grpc.insecure_channel(_wire.target(*place), options=_wire.GRPC_OPTIONS)
         call = self._channel.stream_stream(
@@ -270,13 +283,18 @@ class Stream(Generic[Request, Answer]):
         if not self._asked.is_set():
             self._asked.set()
 
+    def begin(self) -> bool:
+        """Wait until the MoM has accepted the call, and tell whether it has. If not, `read` finds out why."""
+        # The MoM answers with headers as soon as it has accepted the call. One that it refuses has none.
+        self.headers = _wire.headers(self._call.initial_metadata())
+        self.open = self._call.is_active()
+        return self.open
+
     def read(self) -> Answer | None:
         """Return the next answer, or None when the stream has ended."""
         try:
             if not self.open:
-                # The MoM answers with headers as soon as it has accepted the call.
-                self._call.initial_metadata()
-                self.open = self._call.is_active()
+                self.begin()
             return next(self._call, None)
         except grpc.RpcError as error:
             if not self._is_ended:

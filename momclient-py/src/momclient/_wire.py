@@ -6,6 +6,7 @@ import random
 import re
 import uuid
 from collections.abc import Iterable
+from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
@@ -13,6 +14,7 @@ import grpc
 
 from momclient import errors
 from momclient._proto import messages_pb2
+from momclient.values import Start
 
 NO_TOPIC = "__none__"
 """The word that stands for "no topic" in the protocol."""
@@ -22,6 +24,9 @@ CODE_METADATA = "rmom-code"
 
 OWNER_METADATA = "rmom-owner"
 """The metadata entry by which a MoM that has lost a queue names the one that has it."""
+
+START_METADATA = "rmom-start-seq"
+"""The metadata entry by which a MoM says after which sequence a subscription starts."""
 
 MAX_RECEIVE_BYTES = 16 * 1024 * 1024
 
@@ -46,6 +51,13 @@ GRPC_OPTIONS: list[tuple[str, Any]] = [
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,255}")
+
+# Of the parts of a pattern one or more are wildcards.
+_PATTERN = re.compile(r"(?:(?:[A-Za-z0-9_:-]*|\*)\.)*(?:[A-Za-z0-9_:-]*|\*|>)")
+
+_LONGEST_NAME = 255
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 # Statuses that gRPC itself makes up when a connection breaks. Without a code of the MoM's they say nothing else.
 _BROKEN = {
@@ -92,9 +104,55 @@ def topic_out(topic: str | None) -> str:
     return NO_TOPIC if topic is None else _folded("topic", topic)
 
 
+def channel_topic_out(topic: str | None) -> str:
+    """Return the topic or the pattern of a channel as the wire has it, or raise InvalidArgument."""
+    if not isinstance(topic, str) or not ("*" in topic or ">" in topic):
+        return topic_out(topic)
+    if len(topic) > _LONGEST_NAME or not _PATTERN.fullmatch(topic):
+        raise errors.InvalidArgument(
+            f"topic {topic!r} is not legal: '*' and '>' have to be parts of their own, '>' the last one, and all of it"
+            f" 1 to {_LONGEST_NAME} characters",
+            code="invalid_topic",
+        )
+    return topic.lower()
+
+
 def topic_in(topic: str) -> str | None:
     """Return a topic as users have it."""
     return None if topic in ("", NO_TOPIC) else topic
+
+
+def start(given: Start | None, after_seq: int | None) -> tuple[Start | None, int]:
+    """Return a starting point that a MoM has to look up, if it is one, and the sequence to start after otherwise."""
+    if given is not None and after_seq is not None:
+        raise errors.InvalidArgument(
+            f"start {given!r} and after_seq {after_seq} are both given: use one of them", code="invalid_argument"
+        )
+    if after_seq is not None and after_seq < 0:
+        raise errors.InvalidArgument(f"after_seq {after_seq} is not legal: use 0 or more", code="invalid_argument")
+    if given is None or given == "earliest":
+        return None, after_seq or 0
+    if given != "latest" and (not isinstance(given, datetime) or given.utcoffset() is None or given < _EPOCH):
+        raise errors.InvalidArgument(
+            f'start {given!r} is not legal: use "earliest", "latest", or a time since 1970 with a time zone',
+            code="invalid_argument",
+        )
+    return given, 0
+
+
+def subscription(channel: str, start: Start | None, after_seq: int) -> messages_pb2.SubscriptionRequest:
+    """Return the request for a subscription, as `start` has checked it."""
+    if start is None:
+        return messages_pb2.SubscriptionRequest(channel_id=channel, after_seq=after_seq)
+    if isinstance(start, datetime):
+        micros = (start - _EPOCH) // timedelta(microseconds=1)
+        return messages_pb2.SubscriptionRequest(channel_id=channel, since_micros=micros)
+    return messages_pb2.SubscriptionRequest(channel_id=channel, latest=True)
+
+
+def headers(metadata: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:
+    """Return the entries of a call's metadata."""
+    return {key: _text(value) for key, value in metadata or ()}
 
 
 def content(given: bytes | str) -> bytes:
@@ -264,7 +322,7 @@ def _refusal(status: grpc.StatusCode, detail: str, code: str | None, missing: ty
 def _parts(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, str | None, tuple[str, int] | None]:
     # Whatever the two forms of gRPC raise is a call as well.
     call = cast("grpc.Call", error)
-    entries = {key: _text(value) for key, value in call.trailing_metadata() or ()}
+    entries = headers(call.trailing_metadata())
     owner = _address(entries.get(OWNER_METADATA, ""))
     return call.code(), call.details() or "no details", entries.get(CODE_METADATA), owner
 

@@ -1,11 +1,17 @@
-"""The values that the clients return. None of them can be changed."""
+"""The values that the clients take and return. None of them can be changed."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, TypeAlias
 
-__all__ = ["Channel", "Message", "MoMInfo", "Receipt"]
+__all__ = ["Channel", "Message", "MoMInfo", "Receipt", "Start"]
+
+Start: TypeAlias = Literal["earliest", "latest"] | datetime
+"""Where a subscription starts: with the oldest message that is retained, with what is committed from now on, or with
+the first message that was committed at a time or later. The time has a time zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,7 @@ class Channel:
     host: str
     port: int
     topic: str | None
-    """None: the channel sees every message of its queue."""
+    """A topic, or a pattern of topics. None: the channel sees every message of its queue."""
 
 
 class Message:

@@ -17,14 +17,14 @@ impl FromParam<'_> for Label {
     }
 }
 
-/// A topic, in lower case; `None` for none.
+/// The topic or the pattern of a channel, in lower case; `None` for none.
 pub(super) struct Topic(pub(super) Option<String>);
 
 impl FromParam<'_> for Topic {
     type Error = Error;
 
     fn from_param(given: &str) -> Result<Self, Error> {
-        Ok(Self(names::topic(given)?))
+        Ok(Self(names::channel_topic(given)?))
     }
 }
 

@@ -189,7 +189,7 @@ async fn a_mom_that_alone_cannot_reach_the_database_loses_its_queues() {
     let channel = rest.ask(Method::PUT, &path).await.json["id"].clone();
     let request = SubscriptionRequest {
         channel_id: channel.as_str().unwrap().to_owned(),
-        after_seq: None,
+        ..Default::default()
     };
     let subscribed = mom(&cluster, 0).await.subscribe_to_channel(request).await;
     let mut subscription = subscribed.unwrap().into_inner();

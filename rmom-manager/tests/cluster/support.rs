@@ -189,7 +189,7 @@ pub(crate) async fn messages(
 ) -> Vec<String> {
     let request = SubscriptionRequest {
         channel_id: channel.to_owned(),
-        after_seq: None,
+        ..Default::default()
     };
     let what = format!("MoM {index} to serve the channel {channel}");
     let mut stream = wait_until(&what, PATIENCE, async || {

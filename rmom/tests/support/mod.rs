@@ -76,6 +76,7 @@ impl Client {
         let request = SubscriptionRequest {
             channel_id: channel_id.into(),
             after_seq,
+            ..Default::default()
         };
         Ok(Subscription(
             self.0.subscribe_to_channel(request).await?.into_inner(),

@@ -8,7 +8,9 @@ use testkit::{Postgres, wait_until};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+mod contents;
 mod messages;
+mod start;
 
 const MINUTE: Duration = Duration::from_mins(1);
 

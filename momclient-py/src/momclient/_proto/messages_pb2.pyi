@@ -7,12 +7,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SubscriptionRequest(_message.Message):
-    __slots__ = ("channel_id", "after_seq")
+    __slots__ = ("channel_id", "after_seq", "latest", "since_micros")
     CHANNEL_ID_FIELD_NUMBER: _ClassVar[int]
     AFTER_SEQ_FIELD_NUMBER: _ClassVar[int]
+    LATEST_FIELD_NUMBER: _ClassVar[int]
+    SINCE_MICROS_FIELD_NUMBER: _ClassVar[int]
     channel_id: str
     after_seq: int
-    def __init__(self, channel_id: _Optional[str] = ..., after_seq: _Optional[int] = ...) -> None: ...
+    latest: bool
+    since_micros: int
+    def __init__(self, channel_id: _Optional[str] = ..., after_seq: _Optional[int] = ..., latest: _Optional[bool] = ..., since_micros: _Optional[int] = ...) -> None: ...
 
 class Message(_message.Message):
     __slots__ = ("id", "content", "topic", "seq")
@@ -277,6 +281,66 @@ class HostedQueue(_message.Message):
     queue_label: str
     epoch: int
     def __init__(self, queue_label: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...
+
+class StatisticsRequest(_message.Message):
+    __slots__ = ("queue_label",)
+    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    queue_label: str
+    def __init__(self, queue_label: _Optional[str] = ...) -> None: ...
+
+class StatisticsResponse(_message.Message):
+    __slots__ = ("instance", "uptime_millis", "resident_bytes", "connections", "queues", "subscriptions")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_MILLIS_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    QUEUES_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    uptime_millis: int
+    resident_bytes: int
+    connections: int
+    queues: _containers.RepeatedCompositeFieldContainer[QueueStatistics]
+    subscriptions: _containers.RepeatedCompositeFieldContainer[SubscriptionStatistics]
+    def __init__(self, instance: _Optional[str] = ..., uptime_millis: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., connections: _Optional[int] = ..., queues: _Optional[_Iterable[_Union[QueueStatistics, _Mapping]]] = ..., subscriptions: _Optional[_Iterable[_Union[SubscriptionStatistics, _Mapping]]] = ...) -> None: ...
+
+class QueueStatistics(_message.Message):
+    __slots__ = ("queue_label", "epoch", "last_seq", "pushed_messages", "pushed_bytes", "delivered_messages", "delivered_bytes", "caught_up_messages", "subscriptions", "largest_lag")
+    QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEQ_FIELD_NUMBER: _ClassVar[int]
+    PUSHED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    PUSHED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    DELIVERED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CAUGHT_UP_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    SUBSCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
+    LARGEST_LAG_FIELD_NUMBER: _ClassVar[int]
+    queue_label: str
+    epoch: int
+    last_seq: int
+    pushed_messages: int
+    pushed_bytes: int
+    delivered_messages: int
+    delivered_bytes: int
+    caught_up_messages: int
+    subscriptions: int
+    largest_lag: int
+    def __init__(self, queue_label: _Optional[str] = ..., epoch: _Optional[int] = ..., last_seq: _Optional[int] = ..., pushed_messages: _Optional[int] = ..., pushed_bytes: _Optional[int] = ..., delivered_messages: _Optional[int] = ..., delivered_bytes: _Optional[int] = ..., caught_up_messages: _Optional[int] = ..., subscriptions: _Optional[int] = ..., largest_lag: _Optional[int] = ...) -> None: ...
+
+class SubscriptionStatistics(_message.Message):
+    __slots__ = ("channel_id", "topic", "peer", "seq", "lag")
+    CHANNEL_ID_FIELD_NUMBER: _ClassVar[int]
+    TOPIC_FIELD_NUMBER: _ClassVar[int]
+    PEER_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
+    channel_id: str
+    topic: str
+    peer: str
+    seq: int
+    lag: int
+    def __init__(self, channel_id: _Optional[str] = ..., topic: _Optional[str] = ..., peer: _Optional[str] = ..., seq: _Optional[int] = ..., lag: _Optional[int] = ...) -> None: ...
 
 class ListQueuesRequest(_message.Message):
     __slots__ = ()

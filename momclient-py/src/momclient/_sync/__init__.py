@@ -5,6 +5,6 @@
 from momclient._sync.client import MoMClient
 from momclient._sync.pusher import Pusher
 from momclient._sync.subscriber import Subscriber
-from momclient.values import Channel, Message, MoMInfo, Receipt
+from momclient.values import Channel, Message, MoMInfo, Receipt, Start
 
-__all__ = ["Channel", "Message", "MoMClient", "MoMInfo", "Pusher", "Receipt", "Subscriber"]
+__all__ = ["Channel", "Message", "MoMClient", "MoMInfo", "Pusher", "Receipt", "Start", "Subscriber"]

@@ -11,7 +11,7 @@ from typing import TypeVar
 from momclient._sync.manager import Manager
 from momclient._sync.pusher import Pusher
 from momclient._sync.subscriber import Subscriber
-from momclient.values import Channel, MoMInfo
+from momclient.values import Channel, MoMInfo, Start
 
 Self = TypeVar("Self", bound="MoMClient")
 
@@ -70,7 +70,9 @@ class MoMClient:
     def create_channel(self, queue: str, topic: str | None = None) -> Channel:
         """Create a channel on a queue, a new one at each call. Raises QueueNotFound.
 
-        Without a topic it sees every message of the queue, with one exactly the messages pushed with that topic.
+        Without a topic it sees every message of the queue, with one exactly the messages pushed with that topic. The
+        topic may be a pattern: of its parts, which "." separates, "*" stands for exactly one part of a message's topic,
+        and ">", the last one, for one or more: "news.>" sees "news.sports.football", "news.*" sees "news.sports" only.
         """
         return self._manager.create_channel(queue, topic)
 
@@ -107,19 +109,24 @@ class MoMClient:
         self,
         channel: Channel | str,
         *,
+        start: Start | None = None,
         after_seq: int | None = None,
         buffer_messages: int = 65_536,
         buffer_bytes: int = 8 * 1024 * 1024,
     ) -> Subscriber:
         """Return a subscriber to a channel or channel id; it connects when the first message is asked for.
 
-        It starts with the oldest message that the queue retains, or after the sequence `after_seq`.
+        It starts with the oldest message that the queue retains, or after the sequence `after_seq`, or where `start`
+        says: "earliest", the oldest one, is the default; "latest" is what is committed once it is open, which it is
+        when the `with` block has been entered or `open` has returned; a time with a time zone is the first message that
+        was committed then or later, by the clock of the database, and one that has not come yet is as "latest".
         `buffer_messages` and `buffer_bytes` bound what is received ahead of the reader; the last message may exceed the
         bytes.
         """
         subscriber = Subscriber(
             self._manager,
             channel,
+            start=start,
             after_seq=after_seq,
             buffer_messages=buffer_messages,
             buffer_bytes=buffer_bytes,

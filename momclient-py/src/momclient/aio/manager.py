@@ -75,7 +75,7 @@ class Manager:
 
     async def create_channel(self, label: str, topic: str | None) -> Channel:
         """Create a channel."""
-        name, on = _wire.label(label), _wire.segment(_wire.topic_out(topic))
+        name, on = _wire.label(label), _wire.segment(_wire.channel_topic_out(topic))
         found = _object(await self._call("PUT", f"/queues/{_wire.segment(name)}/channels/{on}"))
         return _channel(found)
 

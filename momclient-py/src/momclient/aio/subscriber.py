@@ -12,9 +12,9 @@ from typing import TypeVar
 from momclient import _wire, errors
 from momclient._delivery import MOST_CREDITS, Credits, messages
 from momclient._links import AsyncFlag, AsyncStream
-from momclient._proto.messages_pb2 import BatchSubscription, MessageBatch, SubscriptionRequest
+from momclient._proto.messages_pb2 import BatchSubscription, MessageBatch
 from momclient.aio.manager import Manager
-from momclient.values import Channel, Message
+from momclient.values import Channel, Message, Start
 
 log = logging.getLogger("momclient")
 
@@ -38,13 +38,12 @@ class Subscriber:
         manager: Manager,
         channel: Channel | str,
         *,
+        start: Start | None,
         after_seq: int | None,
         buffer_messages: int,
         buffer_bytes: int,
         forget: Callable[[Subscriber], None],
     ) -> None:
-        if after_seq is not None and after_seq < 0:
-            raise errors.InvalidArgument(f"after_seq {after_seq} is not legal: use 0 or more", code="invalid_argument")
         if not (1 <= buffer_messages <= MOST_CREDITS and buffer_bytes >= 1):
             raise errors.InvalidArgument(
                 f"a buffer of {buffer_messages} messages and {buffer_bytes} bytes is not legal: use 1 or more of each",
@@ -55,7 +54,9 @@ class Subscriber:
         self._place = None if isinstance(channel, str) else channel
         # What `_place` says has failed, so that the manager is asked before it is tried again.
         self._doubted = False
-        self._last_seq = after_seq or 0
+        # Where to start, until a MoM has said which sequence that is. From then on that is what counts, also where the
+        # stream breaks before the first message: looked up again, it would pass over what was committed meanwhile.
+        self._start, self._last_seq = _wire.start(start, after_seq)
         self._forget = forget
         self._closed = AsyncFlag()
         self._buffer = (buffer_messages, buffer_bytes)
@@ -68,6 +69,8 @@ class Subscriber:
         self._backoff = _wire.Backoff()
 
     async def __aenter__(self: Self) -> Self:
+        if self._start is not None:
+            await self.open()
         return self
 
     async def __aexit__(
@@ -83,7 +86,7 @@ class Subscriber:
             for message in self._ready:
                 self._last_seq = message.seq
                 return message
-            if not await self._receive():
+            if not await self._go_on(reads=True):
                 raise StopAsyncIteration
 
     async def batches(self) -> AsyncIterator[list[Message]]:
@@ -92,14 +95,26 @@ class Subscriber:
             if batch := list(self._ready):
                 self._last_seq = batch[-1].seq
                 yield batch
-            elif not await self._receive():
+            elif not await self._go_on(reads=True):
                 return
 
-    async def _receive(self) -> bool:
-        """Wait for the next messages, and tell whether there are some: there are none after `close`."""
+    async def open(self) -> None:
+        """Connect now instead of with the first message that is asked for, and learn where the subscription starts.
+
+        `start="latest"` means what is committed after this. Entering a `with` block does it for a `start` that has to
+        be looked up. It takes as long as it needs, and fails as iteration does.
+        """
+        if not await self._go_on(reads=False):
+            raise errors.Closed("the subscriber is closed")
+
+    async def _go_on(self, *, reads: bool) -> bool:
+        """Wait for the next messages, or until it is open, and tell whether that came to be: not after `close`."""
         while not self._closed.is_set():
             try:
                 stream = self._stream or await self._connect()
+                is_known = stream.open and self._start is None
+                if (is_known or await self._begin(stream)) and not reads:
+                    return True
                 self._read_out(stream)
                 batch = await stream.read()
             except errors.Unavailable as error:
@@ -112,6 +127,9 @@ class Subscriber:
                 await self._disconnect()
                 raise
             else:
+                if batch is not None and self._start is not None:
+                    await self._disconnect()
+                    raise errors.ServerFault(f"the MoM does not know start={self._start!r}: it is of an older version")
                 if batch is not None:
                     self._backoff.reset()
                     self._batch, self._ready = batch, messages(batch, self._last_seq)
@@ -119,6 +137,18 @@ class Subscriber:
                 await self._broke(stream.fault)
         await self._disconnect()
         return False
+
+    async def _begin(self, stream: AsyncStream[BatchSubscription, MessageBatch]) -> bool:
+        """Wait until the MoM has accepted the subscription, note where it starts, and tell whether it has."""
+        begun = await stream.begin()
+        if self._start is None:
+            return begun
+        told = stream.headers.get(_wire.START_METADATA, "")
+        if not told.isdecimal():
+            # For a moment gRPC cannot tell a call that was refused from one that was accepted without saying this.
+            return False
+        self._start, self._last_seq = None, int(told)
+        return begun
 
     def _read_out(self, stream: AsyncStream[BatchSubscription, MessageBatch]) -> None:
         """Tell the MoM that there is room for as many messages as the last batch had."""
@@ -134,7 +164,10 @@ class Subscriber:
 
     @property
     def last_seq(self) -> int:
-        """The sequence of the last message that was yielded, or `after_seq` before the first; 0 for neither."""
+        """The sequence of the last message that was yielded; before the first, the one after which it starts.
+
+        With a `start` that has to be looked up, that is known once it is open, and 0 until then.
+        """
         return self._last_seq
 
     @property
@@ -159,7 +192,7 @@ class Subscriber:
                 if self._place is None:
                     raise
                 log.warning("channel %s cannot be looked up: %s", self._id, error)
-        request = SubscriptionRequest(channel_id=self._id, after_seq=self._last_seq)
+        request = _wire.subscription(self._id, self._start, self._last_seq)
         credits_ = Credits(request, *self._buffer)
         place = (self._place.host, self._place.port)
         stream = AsyncStream(
