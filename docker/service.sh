@@ -7,8 +7,9 @@ usage() {
     cat <<'USAGE'
 Usage: docker/service.sh COMMAND
 
-  up [--from-host] [SERVICE ...]   start everything, or only these services and what they need ("up postgres" is only
+  up [--from-host] [--monitoring] [SERVICE ...]   start everything, or only these services and what they need ("up postgres" is only
                                    the database), and wait until all are healthy; images that are missing are built
+                                   --monitoring: Prometheus and Grafana too
                                    --from-host: programs outside the containers can push and subscribe too
   build                            build the images from the tree as it is
   status                           what runs, and how it is
@@ -120,6 +121,7 @@ up() {
                 need_fixed_addresses
                 compose_files+=(--file "$here/docker-compose.host.yaml")
                 ;;
+            --monitoring) compose_files+=(--profile monitoring) ;;
             -*) fail "up knows no option \"$1\"; see --help." ;;
             *) services+=("$1") ;;
         esac
@@ -138,11 +140,12 @@ down() {
     local volumes="${COMPOSE_PROJECT_NAME}_postgres-data and ${COMPOSE_PROJECT_NAME}_news-state"
     case ${1:-} in
         '')
-            compose down
+            # With a profile that was not used there is nothing more to stop.
+            compose --profile monitoring down
             printf 'The data stays in the volumes %s; "down --volumes" deletes them.\n' "$volumes"
             ;;
         --volumes)
-            compose down --volumes
+            compose --profile monitoring down --volumes
             printf 'The volumes %s are deleted, with every queue and message.\n' "$volumes"
             ;;
         *) fail "down knows only --volumes, not \"$1\"." ;;

@@ -1,10 +1,13 @@
 //! Compiles `messages.proto` twice: messages and client stubs as they are, and server stubs that stream what was
 //! encoded before and decode no more than is legal.
 
+use prost::Message as _;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=messages.proto");
     let descriptors = protox::compile(["messages.proto"], ["."])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("messages.bin"), descriptors.encode_to_vec())?;
 
     tonic_prost_build::configure()
         .build_server(false)

@@ -26,6 +26,9 @@ mod generated_server {
 pub use generated::*;
 pub use generated_server::message_stream_server;
 
+/// `messages.proto` as a `FileDescriptorSet`, for server reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/messages.bin"));
+
 /// The word that stands for "no topic" in the protocol.
 pub const NO_TOPIC: &str = "__none__";
 

@@ -71,10 +71,12 @@ async fn lead(manager: &Manager, lease: Lease, period: Duration) -> Infallible {
 /// One turn under a lease. One that `is_urgent` does not wait for MoMs that have been down. Returns whether there are
 /// queues, but no MoM that could serve any.
 pub async fn turn(manager: &Manager, lease: Lease, is_urgent: bool) -> Result<bool, DatabaseError> {
+    let began = Instant::now();
     let snapshot = gather::gather(manager, lease, is_urgent).await?;
     if manager.leading.is_under(lease) {
         let actions = decide(&snapshot);
         apply::apply(manager, lease, &snapshot, actions).await;
     }
+    manager.metrics.turned(began.elapsed());
     Ok(snapshot.waits_for_a_mom())
 }

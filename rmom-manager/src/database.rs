@@ -128,6 +128,11 @@ impl Database {
         self.answers_since().elapsed()
     }
 
+    /// Whether it answered when it was last asked.
+    pub fn is_up(&self) -> bool {
+        self.outage().is_none()
+    }
+
     /// Closes the pool when connections in use are returned.
     pub async fn close(&self) {
         self.store.close().await;

@@ -65,9 +65,12 @@ impl Leading {
         *self.state.borrow() == State::Leads(lease)
     }
 
-    /// Whether this manager leads, as far as it knows.
-    pub fn leads(&self) -> bool {
-        matches!(*self.state.borrow(), State::Leads(_))
+    /// The lease under which this manager leads, if it does, as far as it knows.
+    pub fn lease(&self) -> Option<Lease> {
+        match *self.state.borrow() {
+            State::Leads(lease) => Some(lease),
+            State::Starting | State::Following => None,
+        }
     }
 
     /// The lease has turned out to be another manager's: decides nothing more under it.

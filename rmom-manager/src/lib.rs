@@ -14,6 +14,7 @@ pub mod figures;
 pub mod health;
 pub mod leading;
 pub mod messages;
+pub mod metrics;
 pub mod moms;
 pub mod operations;
 pub mod rest;
@@ -47,6 +48,8 @@ pub struct Manager {
     pub leading: leading::Leading,
     /// What the whole system does at the moment, for people who look at it.
     pub watching: figures::Watching,
+    /// What is counted.
+    pub metrics: metrics::Metrics,
     placing: allocation::Placing,
 }
 
@@ -60,6 +63,7 @@ impl Manager {
             hint,
             leading: leading::Leading::new(settings.lease),
             watching: figures::Watching::default(),
+            metrics: metrics::Metrics::default(),
             placing: allocation::Placing::default(),
         }
     }

@@ -13,6 +13,7 @@ mod events;
 mod health;
 mod live;
 mod messages;
+mod metrics;
 mod moms;
 mod openapi;
 mod overview;
@@ -20,6 +21,7 @@ mod paging;
 mod params;
 mod problem;
 mod queues;
+mod requests;
 
 use std::sync::Arc;
 
@@ -37,10 +39,11 @@ pub fn build(settings: &Settings, manager: Arc<Manager>) -> Rocket<Build> {
     rocket::custom(&settings.rocket)
         .manage(manager)
         .manage(live::Seats::default())
-        .mount("/", routes())
+        .mount("/", requests::observed(routes()))
         .mount("/", console::routes())
         .attach(console::shield())
         .attach(console::policy())
+        .attach(requests::Requests)
         .register("/", catchers::catchers())
 }
 
@@ -57,6 +60,7 @@ fn routes() -> Vec<Route> {
         events::routes(),
         live::routes(),
         docs::routes(),
+        metrics::routes(),
     ]
     .concat()
 }

@@ -1,7 +1,9 @@
 //! Committed messages in the form in which subscribers receive them: encoded once, shared by all.
 
 use std::ops::{Add, Range};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
@@ -22,6 +24,10 @@ pub struct Batch {
     runs: Vec<Run>,
     ends: Vec<u8>,
     contents: Bytes,
+    /// When the first push of it came; not known of what was read from the database.
+    pushed_at: Option<Instant>,
+    /// Whether somebody was handed some of it.
+    is_delivered: AtomicBool,
     /// All messages.
     whole: OnceLock<Part>,
     /// The messages that a channel with a topic or a pattern sees.
@@ -102,10 +108,26 @@ impl Batch {
             runs: messages.runs,
             ends: messages.ends,
             contents: messages.contents.into(),
+            pushed_at: None,
+            is_delivered: AtomicBool::new(false),
             whole: OnceLock::new(),
             by_topics: Mutex::default(),
             singly: OnceLock::new(),
         }
+    }
+
+    /// The same, with the time at which the first push of it came.
+    #[must_use]
+    pub fn pushed_at(self, pushed_at: Option<Instant>) -> Self {
+        Self { pushed_at, ..self }
+    }
+
+    /// How long it took until somebody was handed some of it. Told once, to whoever asks first.
+    pub fn time_to_delivery(&self) -> Option<Duration> {
+        let pushed_at = self.pushed_at?;
+        let is_first = !self.is_delivered.load(Ordering::Relaxed)
+            && !self.is_delivered.swap(true, Ordering::Relaxed);
+        is_first.then(|| pushed_at.elapsed())
     }
 
     /// The sequence of the first message.
@@ -241,7 +263,7 @@ impl Batch {
     }
 
     /// Bytes of the contents with the indexes `from..to`.
-    fn bytes(&self, from: usize, to: usize) -> usize {
+    pub fn bytes(&self, from: usize, to: usize) -> usize {
         let before = |index: usize| {
             index
                 .checked_sub(1)

@@ -33,6 +33,11 @@ impl Budget {
         has_room
     }
 
+    /// How much is taken, and how much there may be.
+    pub fn used(&self) -> (usize, usize) {
+        (self.used.load(Ordering::Relaxed), self.most)
+    }
+
     /// Whether there is room for so much.
     pub fn has_room(&self, amount: usize) -> bool {
         self.used.load(Ordering::Relaxed) + amount <= self.most

@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use storage::chaos::{self, Mutant, Point};
 use storage::{Appended, Appender, MAX_BATCH_MESSAGES, NewBatch, Packed};
+use telemetry::traces;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use crate::error::Error;
 use crate::hosting::Hosting;
@@ -154,7 +157,12 @@ impl Committer {
                 acknowledge(&mut taken.pushes, queue.feed.committed() + 1);
             }
         }
-        let fates = self.append(&mut round, stop).await;
+        let began = Instant::now();
+        let fates = {
+            let span = round_span(&round);
+            self.append(&mut round, stop).instrument(span).await
+        };
+        self.shared.meters.commit.note_time(began.elapsed());
         if fates.is_ok() {
             chaos::reach(Point::AfterCommit);
         }
@@ -163,7 +171,11 @@ impl Committer {
                 Ok(fates) if fates[index] == Appended::Committed => {
                     let first_seq = queue.feed.committed() + 1;
                     let repeats = queue.remember_committed(&taken.messages);
-                    queue.feed.publish(&mut taken.messages);
+                    let (count, bytes) = (taken.messages.len(), taken.messages.contents.len());
+                    queue.counters.pushed(count, bytes);
+                    self.shared.meters.batch.note(count as f64);
+                    let pushed_at = taken.pushes.first().and_then(|pushed| pushed.since);
+                    queue.feed.publish(&mut taken.messages, pushed_at);
                     chaos::reach(Point::BeforeAcknowledgement);
                     acknowledge(&mut taken.pushes, first_seq);
                     for (seq, mut answer) in repeats {
@@ -180,6 +192,7 @@ impl Committer {
                     continue;
                 }
                 Ok(_) => {
+                    self.shared.meters.fenced.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(
                         queue = queue.label,
                         epoch = queue.epoch,
@@ -291,6 +304,21 @@ impl Taken {
         self.messages.clear();
         self
     }
+}
+
+/// For traces. Where there are none, it costs a comparison.
+fn round_span(round: &Round) -> Span {
+    let span = tracing::trace_span!(
+        target: traces::TARGET, "commit",
+        queues = round.len(), messages = Empty, bytes = Empty
+    );
+    if !span.is_disabled() {
+        let messages: usize = round.iter().map(|(_, taken)| taken.messages.len()).sum();
+        let sizes = round.iter().map(|(_, taken)| taken.messages.contents.len());
+        span.record("messages", messages);
+        span.record("bytes", sizes.sum::<usize>());
+    }
+    span
 }
 
 fn new_batch((queue, taken): &(Arc<Queue>, Taken)) -> NewBatch<'_> {

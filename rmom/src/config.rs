@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_yaml::{Mapping, Value};
 use storage::MomAddress;
+use telemetry::logs::Format;
 
 /// The settings of a MoM.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -38,6 +39,10 @@ pub struct Config {
     /// Threads that serve. One MoM's work runs through one committer, and threads that wake each other cost a lone push
     /// more than they give a busy one; who has more cores starts more MoMs, or raises this for a crowd of subscribers.
     pub worker_threads: usize,
+    /// What a line of the log looks like: `text` or `json`.
+    pub log_format: Format,
+    /// How many queues `/metrics` tells of singly; the others it tells of together.
+    pub metrics_queues: usize,
     /// Seconds that a stop may take before what is left is cut off.
     pub stop_deadline_secs: u64,
     /// Serve although the database may lose what it has acknowledged: for tests and throw-away data only.
@@ -80,6 +85,8 @@ impl Default for Config {
             max_connections: 25_000,
             max_subscriptions: 20_000,
             worker_threads: 1,
+            log_format: Format::Text,
+            metrics_queues: 200,
             stop_deadline_secs: 10,
             allow_undurable_database: false,
             database: Database::default(),
@@ -202,7 +209,7 @@ impl Config {
     }
 
     fn out_of_range(&self) -> Option<(&'static str, String)> {
-        let ranges: [(_, u64, _, _); 9] = [
+        let ranges: [(_, u64, _, _); 10] = [
             (
                 "queue_buffer_size",
                 self.queue_buffer_size as u64,
@@ -235,6 +242,7 @@ impl Config {
                 "",
             ),
             ("worker_threads", self.worker_threads as u64, 256, ""),
+            ("metrics_queues", self.metrics_queues as u64, 10_000, ""),
             (
                 "stop_deadline_secs",
                 self.stop_deadline_secs,

@@ -12,10 +12,40 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::transport::server::{Connected, TcpConnectInfo, TcpIncoming};
 
-/// Accepts connections, and closes those beyond `max` as they come: a client that finds this out tries again, and one
-/// that is served loses nothing to those who would crowd it out.
-pub fn accept(incoming: TcpIncoming, max: usize) -> impl Stream<Item = io::Result<Connection>> {
-    let permits = Arc::new(Semaphore::new(max));
+/// How many there are, and may be.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    permits: Arc<Semaphore>,
+    max: usize,
+}
+
+impl Connections {
+    /// At most `max`.
+    pub fn new(max: usize) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(max)),
+            max,
+        }
+    }
+
+    /// How many there may be.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.max - self.permits.available_permits()
+    }
+}
+
+/// Accepts connections, and closes those beyond the most as they come: a client that finds this out tries again, and
+/// one that is served loses nothing to those who would crowd it out.
+pub fn accept(
+    incoming: TcpIncoming,
+    connections: Connections,
+) -> impl Stream<Item = io::Result<Connection>> {
+    let Connections { permits, max } = connections;
     let was_full = Cell::new(false);
     incoming.filter_map(move |accepted| {
         let permit = permits.clone().try_acquire_owned();

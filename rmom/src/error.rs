@@ -1,11 +1,21 @@
 //! Why a MoM refuses, and how that reads on the wire.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
 use protos::names::InvalidName;
 use protos::{Refusal, codes};
 use storage::MomAddress;
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
+
+/// Whose codes those in the details of an error are.
+const DOMAIN: &str = "rusty-mom";
+
+/// After which time it is worth to try again what cannot be accepted now.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// Why a MoM refuses a request or ends a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -137,6 +147,32 @@ impl Error {
         matches!(status, Code::ResourceExhausted | Code::Unavailable)
     }
 
+    /// The same for clients that know the error model of Google's APIs: they need not know our metadata.
+    fn details(&self, code: &str) -> ErrorDetails {
+        let owner = match self {
+            Self::NotOwner { owner, .. } => owner.clone(),
+            _ => None,
+        };
+        let about: HashMap<String, String> = owner
+            .map(|owner| ("owner".to_owned(), owner))
+            .into_iter()
+            .collect();
+        let mut details = ErrorDetails::with_error_info(code, DOMAIN, about);
+        if self.is_transient() {
+            details.set_retry_info(Some(RETRY_DELAY));
+        }
+        match self {
+            Self::OutOfRange { field, legal, .. } => {
+                details.add_bad_request_violation(*field, format!("legal is {legal}"));
+            }
+            Self::Malformed { field, fault } => {
+                details.add_bad_request_violation(*field, *fault);
+            }
+            _ => {}
+        }
+        details
+    }
+
     /// Whether it concerns not a push but all that this MoM could do for the pusher.
     pub fn ends_streams(&self) -> bool {
         matches!(
@@ -169,7 +205,8 @@ impl From<Error> for Status {
         {
             metadata.insert(protos::OWNER_METADATA, owner);
         }
-        Self::with_metadata(status, error.to_string(), metadata)
+        let details = error.details(code);
+        Self::with_error_details_and_metadata(status, error.to_string(), details, metadata)
     }
 }
 

@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
+use std::time::{Duration, Instant};
 
 use storage::Packed;
 use tokio::sync::broadcast;
 
 use crate::batch::Batch;
 use crate::budget::Budget;
+use crate::marks::Marks;
 use crate::queue::lock;
 
 /// The most bytes of committed messages that one queue keeps. Their encoded forms come on top: one for all subscribers,
@@ -26,6 +28,7 @@ pub struct Feed {
     committed: AtomicI64,
     sender: broadcast::Sender<Weak<Batch>>,
     recent: Mutex<Recent>,
+    marks: Mutex<Marks>,
     /// The most messages that are kept.
     most_messages: usize,
     /// Bytes that all queues of the MoM keep.
@@ -49,6 +52,7 @@ impl Feed {
             committed: AtomicI64::new(next_seq - 1),
             sender: broadcast::Sender::new(FEED_BATCHES.min(most_messages)),
             recent: Mutex::default(),
+            marks: Mutex::new(Marks::new(next_seq, Instant::now())),
             most_messages,
             all_bytes,
         }
@@ -60,21 +64,31 @@ impl Feed {
     }
 
     /// Records messages as committed and gives them to the subscriptions, if there are any; otherwise they are left
-    /// where they are. Called by the committer alone, in order.
-    pub fn publish(&self, messages: &mut Packed) {
+    /// where they are. The first of them was pushed at `pushed_at`. Called by the committer alone, in order.
+    pub fn publish(&self, messages: &mut Packed, pushed_at: Option<Instant>) {
         let first_seq = self.committed() + 1;
         // Before the look at the receivers: a subscription that attaches after it reads this from the database.
         self.committed
             .store(first_seq + messages.len() as i64 - 1, Ordering::SeqCst);
+        if let Some(at) = pushed_at {
+            lock(&self.marks).mark(first_seq, at);
+        }
         if self.sender.receiver_count() == 0 {
             self.forget();
             return;
         }
-        let batch = Arc::new(Batch::new(first_seq, std::mem::take(messages)));
+        let batch = Batch::new(first_seq, std::mem::take(messages)).pushed_at(pushed_at);
+        let batch = Arc::new(batch);
         let pointer = Arc::downgrade(&batch);
         self.keep(batch);
         // It fails only if the last subscription has just gone.
         let _ = self.sender.send(pointer);
+    }
+
+    /// How long ago the message with this sequence was pushed, at the most; of one that was pushed before this MoM had
+    /// the queue, how long it has had it.
+    pub fn age(&self, seq: i64) -> Duration {
+        lock(&self.marks).age(seq, Instant::now())
     }
 
     /// Attaches. Whoever attaches reads [`committed`](Self::committed) afterwards: up to there the messages are in the

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::push::Answer;
 use crate::queue::{Queue, Shared, lock};
+use crate::statistics::Counts;
 
 /// How often the database is asked what this MoM owns. With [`OWNER_DEADLINE`] it bounds how long a
 /// subscription of a queue that was moved away stays open without messages.
@@ -44,6 +45,11 @@ pub struct Hosting {
     queues: RwLock<HashMap<String, Arc<Queue>>>,
     /// Queues that turned out to be others', of which the next look tells those who read the events.
     fenced: Mutex<Vec<Arc<Queue>>>,
+    /// What was done for queues that are not hosted any more. Written only while `queues` is locked for that, so that
+    /// each count is in one of the two.
+    gone: Mutex<Counts>,
+    /// When the process started.
+    started: Instant,
     /// Of each channel with subscriptions: what ends them, and how many there are.
     channels: Mutex<HashMap<Uuid, (CancellationToken, usize)>>,
 }
@@ -60,6 +66,8 @@ impl Hosting {
             shared,
             queues: RwLock::default(),
             fenced: Mutex::default(),
+            gone: Mutex::default(),
+            started: Instant::now(),
             channels: Mutex::default(),
         })
     }
@@ -235,9 +243,16 @@ impl Hosting {
                 "hosting"
             );
             let label = ownership.label.clone();
+            let counters = queues.get(&label).map(|former| former.counters.clone());
             queues.insert(
                 label,
-                Queue::new(ownership, mom_id, next_seq, self.shared.clone()),
+                Queue::new(
+                    ownership,
+                    mom_id,
+                    next_seq,
+                    counters.unwrap_or_default(),
+                    self.shared.clone(),
+                ),
             )
         };
         if let Some(former) = former {
@@ -283,6 +298,7 @@ impl Hosting {
                 .is_some_and(|current| Arc::ptr_eq(current, queue))
             {
                 queues.remove(&queue.label);
+                *lock(&self.gone) += queue.counters.read();
                 tracing::info!(
                     queue = queue.label,
                     epoch = queue.epoch,
@@ -324,6 +340,26 @@ impl Hosting {
             .collect();
         hosted.sort_unstable_by(|a, b| a.label.cmp(&b.label));
         hosted
+    }
+
+    /// What was done for all queues, those that are not here any more among them, since the process started.
+    pub fn counts(&self) -> Counts {
+        let queues = self.queues.read().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = *lock(&self.gone);
+        for queue in queues.values() {
+            counts += queue.counters.read();
+        }
+        counts
+    }
+
+    /// How long the process has been running.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// This process.
+    pub fn instance(&self) -> Uuid {
+        self.instance
     }
 
     /// A hosted queue, or why this MoM does not have it. One that it owns and does not host yet it hosts now.

@@ -1,6 +1,5 @@
 //! `rmom PATH.yaml` runs a MoM server, `rmom health PATH.yaml` asks the one that runs with these settings.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -10,10 +9,14 @@ use protos::HeartbeatRequest;
 use protos::message_stream_client::MessageStreamClient;
 use rmom::config::Config;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use telemetry::logs::Format;
+use telemetry::traces::Traces;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::transport::Endpoint;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 const USAGE: &str = "usage: rmom PATH.yaml          run a MoM with the settings in PATH.yaml
        rmom health PATH.yaml   exit with 0 if that MoM is alive
@@ -49,18 +52,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(file: &Path) -> anyhow::Result<()> {
+/// Starts the log, and traces if they are wanted. `RUST_LOG` is `info` where it is not set.
+fn log(format: Format) -> anyhow::Result<Option<Traces>> {
     let mut filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     if !std::env::var("RUST_LOG").is_ok_and(|wish| wish.contains("sqlx")) {
         // Each failed connection is an error to the pool, and an outage is told once, by whoever meets it.
         filter = filter.add_directive("sqlx_core::pool=off".parse()?);
     }
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+    let traces = Traces::from_env("rmom")?;
+    if traces.is_some() {
+        filter = filter.add_directive(Traces::DIRECTIVE.parse()?);
+    }
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(traces.as_ref().map(Traces::layer))
+        .with(format.lines())
         .init();
+    Ok(traces)
+}
+
+fn serve(file: &Path) -> anyhow::Result<()> {
     let (config, unknown) = Config::load(file)?;
+    let _traces = log(config.log_format)?;
     allow_open_files();
     let mut runtime = match config.worker_threads {
         1 => Builder::new_current_thread(),

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
@@ -24,6 +25,8 @@ pub struct Pushed {
     pub origin: Origin,
     /// Who waits for the outcome.
     pub answer: Answer,
+    /// Since when it has waited in the inbox.
+    pub since: Option<Instant>,
     /// Where each content ends, counted from `start`; of a single message there may be none.
     ends: Bytes,
     start: usize,
@@ -37,6 +40,7 @@ impl Pushed {
             run,
             origin,
             answer,
+            since: None,
             ends: Bytes::new(),
             start: 0,
             contents: content,
@@ -62,6 +66,7 @@ impl Pushed {
             run,
             origin,
             answer,
+            since: None,
         }
     }
 
@@ -104,6 +109,7 @@ impl Pushed {
         let rest = Self {
             origin: self.origin.advance(count),
             answer: self.answer.split_off(count),
+            since: self.since,
             ends: self.ends.split_off(at * ends::SIZE),
             contents: self.contents.split_off(cut - self.start),
             start: cut,

@@ -13,11 +13,13 @@ use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::batch::Batch;
 use crate::budget::Budget;
 use crate::dedup::{Dedup, Verdict};
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::push::{Answer, Pushed, Receipt};
+use crate::statistics::{Counters, Meters, Subscribers};
 
 /// The most bytes that may wait in one inbox.
 const INBOX_BYTES: usize = 32 << 20;
@@ -42,15 +44,17 @@ pub struct Shared {
     /// Wakes the committer.
     wake: Notify,
     /// Bytes of messages that wait in all inboxes.
-    inbox_bytes: Budget,
+    pub inbox_bytes: Budget,
     /// Bytes of committed messages kept by all queues.
-    recent_bytes: Arc<Budget>,
+    pub recent_bytes: Arc<Budget>,
     /// Ids brought by pushers that all queues remember.
     keys: Arc<Budget>,
     /// How long they are remembered.
     key_window: Duration,
     /// `queue_buffer_size`.
     buffer_messages: usize,
+    /// What is measured.
+    pub meters: Meters,
 }
 
 impl Shared {
@@ -65,6 +69,7 @@ impl Shared {
             keys: Arc::new(Budget::new(ALL_KEYS)),
             key_window,
             buffer_messages,
+            meters: Meters::default(),
         })
     }
 
@@ -119,6 +124,10 @@ pub struct Queue {
     streams: AtomicUsize,
     /// What was committed.
     pub feed: Feed,
+    /// What was done. Another value of the same queue goes on with it.
+    pub counters: Arc<Counters>,
+    /// Who subscribes.
+    pub subscribers: Subscribers,
     /// Cancelled once this MoM does not host the queue any more.
     lost: CancellationToken,
     /// Who owns it since.
@@ -174,6 +183,7 @@ impl Queue {
         ownership: Ownership,
         mom_id: Uuid,
         next_seq: i64,
+        counters: Arc<Counters>,
         shared: Arc<Shared>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -197,6 +207,8 @@ impl Queue {
                 shared.buffer_messages,
                 shared.recent_bytes.clone(),
             ),
+            counters,
+            subscribers: Subscribers::default(),
             lost: CancellationToken::new(),
             new_owner: OnceLock::new(),
             shared,
@@ -216,6 +228,10 @@ impl Queue {
             let verdict = match self.admit(&mut inbox, &pushed, is_new, now) {
                 Ok(verdict) => verdict,
                 Err(error) => {
+                    if matches!(error, Error::Overloaded(_)) {
+                        let overloaded = &self.shared.meters.overloaded;
+                        overloaded.fetch_add(pushed.count() as u64, Ordering::Relaxed);
+                    }
                     pushed.answer.give(Err(error));
                     break;
                 }
@@ -232,7 +248,10 @@ impl Queue {
                 rest = Some(pushed.split_off(count));
             }
             match verdict {
-                Verdict::New(_) => self.put(&mut inbox, pushed),
+                Verdict::New(_) => {
+                    pushed.since = Some(now);
+                    self.put(&mut inbox, pushed);
+                }
                 Verdict::Committed(_, seq) => {
                     self.log_repeat(&pushed);
                     let duplicate = true;
@@ -278,6 +297,22 @@ impl Queue {
         inbox
             .dedup
             .admit(id, count, pushed.origin, is_new, has_room, now)
+    }
+
+    /// How many messages wait, and for how long the oldest has.
+    pub fn waiting(&self) -> (usize, Duration) {
+        let inbox = lock(&self.inbox);
+        let oldest = inbox.waiting.first().and_then(|pushed| pushed.since);
+        let waited = oldest.map(|since| since.elapsed());
+        (inbox.messages, waited.unwrap_or_default())
+    }
+
+    /// Counts messages of a batch that a subscription was handed.
+    pub fn delivered(&self, batch: &Batch, messages: usize, bytes: usize, from_database: bool) {
+        self.counters.delivered(messages, bytes, from_database);
+        if let Some(time) = batch.time_to_delivery() {
+            self.shared.meters.delivery.note_time(time);
+        }
     }
 
     fn put(&self, inbox: &mut Inbox, pushed: Pushed) {

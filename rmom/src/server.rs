@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, anyhow, bail};
 use protos::message_stream_server::MessageStreamServer;
@@ -17,11 +17,13 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::committer::Committer;
 use crate::config::Config;
-use crate::connections;
+use crate::connections::{self, Connections};
 use crate::hosting::Hosting;
+use crate::metrics::Metrics;
 use crate::pushes::Pushes;
 use crate::queue::Shared;
 use crate::service::Service;
+use crate::watched::{self, Readiness};
 
 /// The most calls that one connection may have under way, subscriptions among them.
 const STREAMS_PER_CONNECTION: u32 = 2048;
@@ -81,7 +83,14 @@ pub async fn run(
 
     let stopping = CancellationToken::new();
     let drained = CancellationToken::new();
-    let committer = Committer::new(store.appender(), hosting.clone(), shared, config.ttl());
+    let committer = Committer::new(
+        store.appender(),
+        hosting.clone(),
+        shared.clone(),
+        config.ttl(),
+    );
+    let subscriptions = Arc::new(Semaphore::new(config.max_subscriptions));
+    let connections = Connections::new(config.max_connections);
     let service = Service {
         hosting: hosting.clone(),
         store: store.clone(),
@@ -92,30 +101,42 @@ pub async fn run(
             config.max_message_bytes,
             stopping.clone(),
         ),
-        subscriptions: Arc::new(Semaphore::new(config.max_subscriptions)),
+        subscriptions: subscriptions.clone(),
+        connections: connections.clone(),
         stopping: stopping.clone(),
     };
     let service = MessageStreamServer::new(service)
         .max_decoding_message_size(config.max_message_bytes + DECODING_SLACK);
-    let server = Server::builder()
-        .max_concurrent_streams(STREAMS_PER_CONNECTION)
-        .initial_stream_window_size(WINDOWS.0)
-        .initial_connection_window_size(WINDOWS.1)
-        .http2_max_header_list_size(HEADER_LIST_BYTES)
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .add_service(service)
+    let readiness = Readiness {
+        hosting: hosting.clone(),
+        database_is_up: committer.database_is_up(),
+        stopping: stopping.clone(),
+    };
+    let metrics = Metrics {
+        hosting: hosting.clone(),
+        shared: shared.clone(),
+        connections: connections.clone(),
+        subscriptions,
+        max_subscriptions: config.max_subscriptions,
+        database_is_up: committer.database_is_up(),
+        max_queues: config.metrics_queues,
+        started: SystemTime::now(),
+    };
+    let (routes, reporting) = watched::routes(service, metrics, readiness)?;
+    let server = builder()
+        .add_routes(routes)
         // Streamed replies wait for nothing: without this, small ones wait for the acknowledgement of earlier ones.
         .serve_with_incoming_shutdown(
             connections::accept(
                 TcpIncoming::from(listener).with_nodelay(Some(true)),
-                config.max_connections,
+                connections,
             ),
             stopping.clone().cancelled_owned(),
         );
 
     let mut tasks = JoinSet::new();
     tasks.spawn(committer.run(drained.clone()));
+    tasks.spawn(reporting);
     tasks.spawn({
         let stopping = stopping.clone();
         async move { hosting.follow(stopping).await }
@@ -152,6 +173,18 @@ pub async fn run(
             "not everything ended within stop_deadline_secs; the rest is cut off"
         ))
     })
+}
+
+fn builder() -> Server {
+    Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1)
+        .http2_max_header_list_size(HEADER_LIST_BYTES)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        // For probes and Prometheus, which speak no HTTP/2.
+        .accept_http1(true)
 }
 
 /// Waits for the database and its schema, and restores what this MoM hosted. Errs if the database is there but may lose

@@ -3,6 +3,7 @@
 //! Pushes go to [`pushes`](crate::pushes), a [`subscription`](crate::subscription) goes out from here, and what managers
 //! command is done by [`hosting`](crate::hosting).
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -24,9 +25,11 @@ use tonic::{Request, Response, Status, Streaming};
 use uuid::Uuid;
 
 use crate::batch::Credit;
+use crate::connections::Connections;
 use crate::error::Error;
 use crate::hosting::Hosting;
 use crate::pushes::Pushes;
+use crate::statistics;
 use crate::subscription::{Ends, Subscription};
 use crate::topics::Topics;
 
@@ -41,6 +44,8 @@ pub struct Service {
     pub pushes: Arc<Pushes>,
     /// One permit for each subscription that may still come.
     pub subscriptions: Arc<Semaphore>,
+    /// Those of clients and managers.
+    pub connections: Connections,
     /// Cancelled when the MoM begins to stop.
     pub stopping: CancellationToken,
 }
@@ -103,7 +108,11 @@ impl Start {
 const LATEST_TIME: i64 = 253_402_300_799_999_999;
 
 impl Service {
-    async fn subscribe(&self, request: SubscriptionRequest) -> Result<Subscribing, Error> {
+    async fn subscribe(
+        &self,
+        request: SubscriptionRequest,
+        peer: Option<SocketAddr>,
+    ) -> Result<Subscribing, Error> {
         let id = channel_id(&request.channel_id)?;
         let start = Start::of(&request)?;
         if self.stopping.is_cancelled() {
@@ -128,9 +137,12 @@ impl Service {
             Start::Latest => self.store.last_seq(queue.id).await?,
             Start::Since(micros) => self.store.seq_before(queue.id, micros).await?,
         };
+        let topics = channel.topic.as_deref().map(Topics::new).map(Arc::new);
+        let topic = channel.topic.map(Arc::from);
+        let store = self.store.clone();
         Ok(Subscribing {
-            subscription: Subscription::new(queue, self.store.clone(), after, ends),
-            topics: channel.topic.map(|topic| Arc::new(Topics::new(&topic))),
+            subscription: Subscription::new(queue, store, after, ends, topic, peer),
+            topics,
             after,
         })
     }
@@ -177,7 +189,8 @@ impl MessageStream for Service {
         &self,
         request: Request<SubscriptionRequest>,
     ) -> Result<Response<Self::SubscribeToChannelStream>, Status> {
-        let subscribing = self.subscribe(request.into_inner()).await?;
+        let peer = request.remote_addr();
+        let subscribing = self.subscribe(request.into_inner(), peer).await?;
         let messages = subscribing
             .subscription
             .messages(subscribing.topics)
@@ -192,6 +205,7 @@ impl MessageStream for Service {
         &self,
         request: Request<Streaming<BatchSubscription>>,
     ) -> Result<Response<Self::SubscribeToBatchesStream>, Status> {
+        let peer = request.remote_addr();
         let mut grants = request.into_inner();
         let first = grants.message().await?.unwrap_or_default();
         let subscribe = first.subscribe.ok_or(Error::Malformed {
@@ -199,7 +213,7 @@ impl MessageStream for Service {
             fault: "is missing in the first message of the stream",
         })?;
         let credit = Credit::default() + (first.messages, first.bytes);
-        let subscribing = self.subscribe(subscribe).await?;
+        let subscribing = self.subscribe(subscribe, peer).await?;
         let batches = subscribing
             .subscription
             .batches(subscribing.topics, credit, grants)
@@ -338,9 +352,26 @@ impl MessageStream for Service {
 
     async fn get_statistics(
         &self,
-        _: Request<StatisticsRequest>,
+        request: Request<StatisticsRequest>,
     ) -> Result<Response<StatisticsResponse>, Status> {
-        Err(Status::unimplemented("to be made"))
+        let told_of = match request.into_inner().queue_label {
+            label if label.is_empty() => None,
+            label => {
+                let label = names::label(label).map_err(Error::from)?;
+                self.hosting.find(&label)
+            }
+        };
+        let subscriptions = told_of.map(|queue| queue.subscribers.tell(queue.feed.committed()));
+        let queues = self.hosting.hosted();
+        let told = queues.iter().take(statistics::MOST_QUEUES);
+        Ok(Response::new(StatisticsResponse {
+            instance: self.hosting.instance().to_string(),
+            uptime_millis: self.hosting.uptime().as_millis() as u64,
+            resident_bytes: telemetry::process::resident_bytes(),
+            connections: self.connections.open() as u32,
+            queues: told.map(|queue| statistics::of_queue(queue)).collect(),
+            subscriptions: subscriptions.unwrap_or_default(),
+        }))
     }
 
     async fn get_heartbeat(

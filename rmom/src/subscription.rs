@@ -4,6 +4,7 @@
 //! while it does not; they go out as a response stream of [`service`](crate::service). A slow client stops its own
 //! subscription from being polled and nothing else.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
@@ -18,6 +19,7 @@ use crate::batch::{Batch, Credit};
 use crate::error::Error;
 use crate::hosting::Subscribed;
 use crate::queue::Queue;
+use crate::statistics::Told;
 use crate::topics::Topics;
 
 /// The most bytes of contents in one page read from the database, unless one batch alone has more.
@@ -51,6 +53,9 @@ pub struct Subscription {
     page_rows: i64,
     /// What was read from the database and is still to be sent, last first.
     page: Vec<Batch>,
+    /// Whether the batch that came last was read from the database.
+    is_catching_up: bool,
+    told: Arc<Told>,
 }
 
 /// Where a subscription is, and how far it has to read the database before it can go live. Pure, so that every
@@ -106,11 +111,20 @@ impl Cursor {
 }
 
 impl Subscription {
-    /// Subscribes to a queue behind the sequence `after`.
-    pub fn new(queue: Arc<Queue>, store: Store, after: i64, ends: Ends) -> Self {
+    /// Subscribes to a queue behind the sequence `after`. The topic and who subscribes are only told.
+    pub fn new(
+        queue: Arc<Queue>,
+        store: Store,
+        after: i64,
+        ends: Ends,
+        topic: Option<Arc<str>>,
+        peer: Option<SocketAddr>,
+    ) -> Self {
         // Attach first, ask how far the queue is second: what is committed in between is known from both.
         let live = queue.feed.attach();
         let cursor = Cursor::new(after, queue.feed.committed());
+        let channel = ends.subscribed.channel;
+        let told = Told::new(queue.clone(), channel, topic, peer, after);
         Self {
             queue,
             store,
@@ -119,6 +133,8 @@ impl Subscription {
             cursor,
             page_rows: PAGE_ROWS.0,
             page: Vec::new(),
+            is_catching_up: false,
+            told: Arc::new(told),
         }
     }
 
@@ -128,12 +144,25 @@ impl Subscription {
         topics: Option<Arc<Topics>>,
     ) -> impl Stream<Item = Result<Encoded, Error>> {
         stream::try_unfold(self, async |mut subscription: Self| {
-            let next = subscription.next().await?;
-            Ok::<_, Error>(Some((next, subscription)))
+            let (batch, skip) = subscription.next().await?;
+            let tally = Tally {
+                queue: subscription.queue.clone(),
+                batch: batch.clone(),
+                told: subscription.told.clone(),
+                from_database: subscription.is_catching_up,
+                messages: 0,
+                bytes: 0,
+                seq: batch.first_seq() - 1,
+            };
+            Ok::<_, Error>(Some(((batch, skip, tally), subscription)))
         })
-        .map_ok(move |(batch, skip)| {
-            let seen = batch.seen(skip, topics.as_deref()).into_iter().flatten();
-            stream::iter(seen.map(move |index| Ok(batch.message(index))))
+        .map_ok(move |(batch, skip, mut tally)| {
+            let mut seen = batch.seen(skip, topics.as_deref()).into_iter().flatten();
+            stream::iter(std::iter::from_fn(move || {
+                let index = seen.next();
+                tally.passed(index);
+                index.map(|index| Ok(batch.message(index)))
+            }))
         })
         .try_flatten()
         .fuse()
@@ -165,6 +194,7 @@ impl Subscription {
         loop {
             if let Some(batch) = self.page.pop() {
                 if let Some(skip) = self.cursor.take(batch.first_seq(), batch.last_seq(), true) {
+                    self.is_catching_up = true;
                     return Ok((Arc::new(batch), skip));
                 }
             } else if self.cursor.is_behind() {
@@ -172,6 +202,7 @@ impl Subscription {
             } else if let Some(batch) = self.receive().await?
                 && let Some(skip) = self.cursor.take(batch.first_seq(), batch.last_seq(), false)
             {
+                self.is_catching_up = false;
                 return Ok((batch, skip));
             }
         }
@@ -197,6 +228,7 @@ impl Subscription {
             // Skips what has expired at the end; in front of a batch, taking the batch does.
             if self.page.is_empty() {
                 self.cursor.reached_end(stored);
+                self.told.reached(self.cursor.sent);
             }
         } else {
             // Rows are cheap to ask for where they are small, and not where they are large.
@@ -299,6 +331,14 @@ impl Delivery {
                 }
             }
             let part = batch.part(from, self.topics.as_ref(), self.credit);
+            // The last message that was handed over, or passed over since it has another topic.
+            let reached = batch.first_seq() + part.next as i64 - 1;
+            self.subscription.told.reached(reached);
+            if part.messages > 0 {
+                let from_database = self.subscription.is_catching_up;
+                let queue = &self.subscription.queue;
+                queue.delivered(&batch, part.messages, part.bytes, from_database);
+            }
             if part.next < batch.len() {
                 self.rest = Some((batch, part.next));
             }
@@ -306,6 +346,40 @@ impl Delivery {
                 self.credit.use_up(part.messages, part.bytes);
                 return Ok(Some(part.encoded));
             }
+        }
+    }
+}
+
+/// What was handed over of one batch, message by message; counted when it is dropped.
+struct Tally {
+    queue: Arc<Queue>,
+    batch: Arc<Batch>,
+    told: Arc<Told>,
+    from_database: bool,
+    messages: usize,
+    bytes: usize,
+    seq: i64,
+}
+
+impl Tally {
+    /// The message with this index was handed over, or all that are left were passed over.
+    fn passed(&mut self, handed_over: Option<usize>) {
+        let Some(index) = handed_over else {
+            self.seq = self.batch.last_seq();
+            return;
+        };
+        self.seq = self.batch.first_seq() + index as i64;
+        self.messages += 1;
+        self.bytes += self.batch.bytes(index, index + 1);
+    }
+}
+
+impl Drop for Tally {
+    fn drop(&mut self) {
+        self.told.reached(self.seq);
+        if self.messages > 0 {
+            self.queue
+                .delivered(&self.batch, self.messages, self.bytes, self.from_database);
         }
     }
 }

@@ -124,6 +124,7 @@ impl Turn<'_> {
                     epoch = takeover.epoch,
                     "moved a queue"
                 );
+                self.manager.metrics.moved();
                 self.rebuild(&label, takeover.epoch, to).await;
                 if let Some(owner) = owner.filter(|owner| self.answering.contains(owner)) {
                     self.release(&label, takeover.epoch, owner, to).await;

@@ -114,7 +114,7 @@ impl Overview {
             at: figures.at,
             version: env!("CARGO_PKG_VERSION"),
             manager: ManagerState {
-                leads: manager.leading.leads(),
+                leads: manager.leading.lease().is_some(),
                 lease_epoch: figures.totals.lease_epoch,
             },
             totals: Totals {
