@@ -17,7 +17,7 @@ impl Store {
     /// Sequences go on: the newest batch is emptied instead of deleted, as a sweep does. First it is decided, and
     /// recorded as an event, up to which sequence messages go; then they go, some at a time, each part in a statement of
     /// its own that locks its rows and passes over those that a sweep has locked. Cut off, it has deleted some of the
-    /// oldest.
+    /// oldest. Contents that are kept apart go with their slot.
     pub async fn purge(&self, label: &str) -> Result<i64> {
         let decided = sqlx::query!(
             r#"with decided as (
@@ -73,7 +73,7 @@ impl Store {
             ),
             emptied as (
                 update message_batch m
-                set ids = '{}', counts = '{}', topics = null, keyed = null, ends = '', contents = '', size = 0,
+                set ids = '{}', counts = '{}', topics = null, keyed = null, slot = null, ends = '', contents = '', size = 0,
                     expires_at = least(m.expires_at, now())
                 from taken t
                 where m.queue_id = $1 and m.first_seq = t.first_seq and t.is_newest
