@@ -247,7 +247,7 @@ impl MoMClient {
         Ok(Address { host, port })
     }
 
-    fn managers(&self) -> &Managers {
+    pub(crate) fn managers(&self) -> &Managers {
         &self.shared.managers
     }
 }

@@ -120,6 +120,7 @@ mod lane;
 mod ledger;
 mod link;
 mod manager;
+mod operations;
 mod pusher;
 mod receipts;
 mod route;
@@ -129,6 +130,10 @@ pub use batch::{Batch, Message, MessageRef, Messages};
 pub use bytes::Bytes;
 pub use client::{Channel, MoMClient, MoMClientBuilder, MoMInfo};
 pub use error::{Error, Reason};
+pub use operations::{
+    ChannelTopic, Event, ManagerState, Mom, Overview, Owner, Peeked, PeekedMessage, QueueDetails,
+    Rates, Subscription, Totals,
+};
 pub use pusher::{Pusher, PusherBuilder};
 pub use receipts::{Receipt, Receipts};
 pub use subscriber::{Start, Subscriber, SubscriberBuilder};

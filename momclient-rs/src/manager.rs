@@ -27,6 +27,41 @@ pub(crate) struct Managers {
     http: reqwest::Client,
 }
 
+/// What a manager is asked.
+#[derive(Debug)]
+pub(crate) struct Request<'a> {
+    method: Method,
+    path: &'a [&'a str],
+    query: Vec<(&'static str, String)>,
+    body: Bytes,
+}
+
+impl<'a> Request<'a> {
+    pub(crate) fn new(method: Method, path: &'a [&'a str]) -> Self {
+        Self {
+            method,
+            path,
+            query: Vec::new(),
+            body: Bytes::new(),
+        }
+    }
+
+    pub(crate) fn query(mut self, name: &'static str, value: &dyn ToString) -> Self {
+        self.query.push((name, value.to_string()));
+        self
+    }
+
+    pub(crate) fn json(mut self, body: &serde_json::Value) -> Self {
+        self.body = body.to_string().into();
+        self
+    }
+
+    /// Only reads: asked again at the next manager after any failure.
+    fn is_safe(&self) -> bool {
+        self.method == Method::GET
+    }
+}
+
 /// How one manager disappointed.
 enum Miss {
     /// It refused, or it has what we want: no other would say anything else.
@@ -71,7 +106,7 @@ impl Managers {
 
     /// Reads something: asked again at the next manager after any failure.
     pub(crate) async fn get(&self, path: &[&str]) -> Result<Bytes, Error> {
-        self.ask(Method::GET, path).await
+        self.send(Request::new(Method::GET, path)).await
     }
 
     pub(crate) async fn get_json<T: DeserializeOwned>(&self, path: &[&str]) -> Result<T, Error> {
@@ -80,13 +115,13 @@ impl Managers {
 
     /// Changes something: asked again at the next manager only if nothing was done, else the outcome is unknown.
     pub(crate) async fn change(&self, method: Method, path: &[&str]) -> Result<Bytes, Error> {
-        self.ask(method, path).await
+        self.send(Request::new(method, path)).await
     }
 
     /// Asks one manager after the other, the one first that answered last. What only reads is asked of the next one also
     /// when there has been no answer for a moment, and then the first to answer counts: a frozen manager breaks no
     /// connection.
-    async fn ask(&self, method: Method, path: &[&str]) -> Result<Bytes, Error> {
+    pub(crate) async fn send(&self, request: Request<'_>) -> Result<Bytes, Error> {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut left = (0..self.urls.len()).map(|turn| (first + turn) % self.urls.len());
         let mut asked = FuturesUnordered::new();
@@ -94,15 +129,15 @@ impl Managers {
         loop {
             if asked.is_empty() {
                 let Some(index) = left.next() else { break };
-                asked.push(self.ask_at(index, &method, path));
+                asked.push(self.ask_at(index, &request));
             }
-            let patience = if method == Method::GET && left.len() > 0 {
+            let patience = if request.is_safe() && left.len() > 0 {
                 PATIENCE
             } else {
                 Duration::MAX
             };
             let Ok(answered) = timeout(patience, asked.next()).await else {
-                asked.extend(left.next().map(|index| self.ask_at(index, &method, path)));
+                asked.extend(left.next().map(|index| self.ask_at(index, &request)));
                 continue;
             };
             let (index, outcome) = answered.expect("somebody is being asked");
@@ -115,7 +150,7 @@ impl Managers {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Err(error);
                 }
-                Err(Miss::Unknown(error)) if method != Method::GET => return Err(error),
+                Err(Miss::Unknown(error)) if !request.is_safe() => return Err(error),
                 Err(Miss::NotDone(error) | Miss::Unknown(error)) => error,
             };
             tracing::debug!(manager = %self.urls[index], %error, "a manager did not serve a request");
@@ -132,22 +167,21 @@ impl Managers {
         })
     }
 
-    async fn ask_at(
-        &self,
-        index: usize,
-        method: &Method,
-        path: &[&str],
-    ) -> (usize, Result<Bytes, Miss>) {
-        (index, self.ask_one(&self.urls[index], method, path).await)
+    async fn ask_at(&self, index: usize, request: &Request<'_>) -> (usize, Result<Bytes, Miss>) {
+        (index, self.ask_one(&self.urls[index], request).await)
     }
 
-    async fn ask_one(&self, base: &Url, method: &Method, path: &[&str]) -> Result<Bytes, Miss> {
-        let url = resolve(base, path).map_err(Miss::Answer)?;
-        let asked = format!("{method} {url}");
+    async fn ask_one(&self, base: &Url, request: &Request<'_>) -> Result<Bytes, Miss> {
+        let mut url = resolve(base, request.path).map_err(Miss::Answer)?;
+        if !request.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&request.query);
+        }
+        let asked = format!("{} {url}", request.method);
         let sent = self
             .http
-            .request(method.clone(), url)
+            .request(request.method.clone(), url)
             .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .body(request.body.clone())
             .send()
             .await;
         let response = sent.map_err(|error| {

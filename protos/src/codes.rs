@@ -2,10 +2,12 @@
 //! manager's problem+json. Codes are for programs, the text beside them is for people and may change.
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
-        $($(#[$doc])* pub const $name: &str = $code;)*
+    ($($(#[doc = $line:literal])* $name:ident = $code:literal;)*) => {
+        $($(#[doc = $line])* pub const $name: &str = $code;)*
         /// All codes.
         pub const ALL: &[&str] = &[$($code),*];
+        /// All codes, each with the lines of its explanation.
+        pub const EXPLAINED: &[(&str, &[&str])] = &[$(($code, &[$($line),*])),*];
     };
 }
 

@@ -14,7 +14,9 @@ use utoipa::openapi::{OpenApi, Ref, RefOr, Required};
 use utoipa::{Modify, OpenApi as _};
 
 use super::problem::{CONTENT_TYPE, status_of};
-use super::{channels, details, docs, events, health, live, messages, moms, overview, queues};
+use super::{
+    channels, details, docs, events, health, live, messages, metrics, moms, overview, queues,
+};
 
 /// The description, as `GET /openapi.json` answers it.
 pub(super) static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
@@ -51,7 +53,7 @@ const ALWAYS: &[&str] = &[
         channels::create, channels::list, channels::show, channels::remove,
         moms::add, moms::list, moms::show, moms::remove, moms::drain, moms::undrain, moms::rebalance,
         overview::show, events::list, live::listen,
-        health::status, health::livez, health::readyz,
+        health::status, health::livez, health::readyz, metrics::show,
         docs::description, docs::page,
     ),
     modifiers(&Problems)
