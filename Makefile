@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 CLUSTER := cargo run --quiet --package testkit --bin rmom-cluster --
 # Tests start processes and databases: more at once than this only makes them wait for each other.
-export RUST_TEST_THREADS ?= 2
+export RUST_TEST_THREADS ?= 3
 
 help: ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -14,14 +14,22 @@ demo: deps venv ## A whole system with the example application, on this machine
 	@cargo build --package rmom --package rmom-manager --package testkit
 	@RMOM_BIN_DIR=target/debug exec target/debug/rmom-demo
 
-test: deps-browser venv ## All checks and tests
+test: deps-browser deps-clocks venv ## All checks and tests
 	$(MAKE) lint
-	cargo test --workspace --locked
+	$(MAKE) chaos-binaries
+	cargo test --workspace --locked --no-run
+	@# Both mostly wait for processes, so they do that together.
+	$(MAKE) --jobs=2 --output-sync=line test-rust test-python
 	@# Always the same schedule, so that a failure is about the change. `make chaos` draws a new one.
-	$(MAKE) chaos CHAOS_SECS=60 CHAOS_SEED=1001
+	$(RMOM_CHAOS) run --secs 30 --seed 1001
+	@echo "All tests passed."
+
+test-rust:
+	cargo test --workspace --locked
+
+test-python:
 	$(CLUSTER) --moms 2 --managers 2 --exec $(MAKE) -C momclient-py test
 	$(CLUSTER) --exec $(MAKE) -C momclient-py surface
-	@echo "All tests passed."
 
 lint: deps venv ## Formats, lints, docs, licences, and whether generated files are up to date
 	cargo fmt --all --check
@@ -91,4 +99,4 @@ deps-clocks:
 venv:
 	@$(MAKE) --no-print-directory -C momclient-py set-py-venv-with-deps
 
-.PHONY: help demo test pictures lint bench compare chaos chaos-mutants chaos-binaries fmt queries clean deps deps-browser deps-clocks deps-peers venv
+.PHONY: help demo test test-rust test-python pictures lint bench compare chaos chaos-mutants chaos-binaries fmt queries clean deps deps-browser deps-clocks deps-peers venv

@@ -59,6 +59,8 @@ pub struct Database {
     long_deadline: Duration,
     outage: Mutex<Option<Outage>>,
     answers_since: Mutex<Instant>,
+    /// When the last answer came.
+    answered_at: Mutex<Instant>,
 }
 
 #[derive(Debug)]
@@ -85,6 +87,7 @@ impl Database {
             long_deadline: connect.acquire_timeout + LONG_DEADLINE,
             outage: Mutex::new(None),
             answers_since: Mutex::new(Instant::now()),
+            answered_at: Mutex::new(Instant::now()),
         }
     }
 
@@ -144,6 +147,7 @@ impl Database {
         deadline: Duration,
         work: impl Future<Output = storage::Result<T>>,
     ) -> Result<T, DatabaseError> {
+        let began = Instant::now();
         let result = match timeout(deadline, work).await {
             Ok(result) => result.map_err(DatabaseError::Answered),
             Err(_) => Err(DatabaseError::Silent(deadline)),
@@ -151,14 +155,19 @@ impl Database {
         match &result {
             // A lock that is held tells nothing about the database.
             Err(DatabaseError::Answered(storage::Error::Locked(_))) => {}
-            Err(error) if error.is_outage() => self.is_away(error),
+            Err(error) if error.is_outage() => self.is_away(error, began),
             _ => self.is_back(),
         }
         result
     }
 
     /// The first failure is logged, and then one every ten seconds, however many fail.
-    fn is_away(&self, error: &DatabaseError) {
+    ///
+    /// What began before the last answer came, and failed since, tells nothing: it waited for what is over.
+    fn is_away(&self, error: &DatabaseError, began: Instant) {
+        if began < *self.answered_at() {
+            return;
+        }
         let now = Instant::now();
         let mut outage = self.outage();
         match &mut *outage {
@@ -179,6 +188,7 @@ impl Database {
     }
 
     fn is_back(&self) {
+        *self.answered_at() = Instant::now();
         if let Some(outage) = self.outage().take() {
             let seconds = outage.since.elapsed().as_secs();
             info!("the database is available again after {seconds} s");
@@ -189,6 +199,11 @@ impl Database {
     fn answers_since(&self) -> std::sync::MutexGuard<'_, Instant> {
         let since = self.answers_since.lock();
         since.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answered_at(&self) -> std::sync::MutexGuard<'_, Instant> {
+        let at = self.answered_at.lock();
+        at.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn outage(&self) -> std::sync::MutexGuard<'_, Option<Outage>> {

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use storage::{Mom, Queue};
+use chrono::Utc;
+use storage::{Depth, Mom, Queue};
 use telemetry::metrics::{Histogram, Kind, Text};
 use telemetry::process;
 use uuid::Uuid;
@@ -14,6 +15,9 @@ use crate::Manager;
 
 /// MoMs that have series of their own, at the most.
 const MOST_MOMS: usize = 200;
+
+/// Queues that have series of their own, at the most: the first ones by their labels.
+const MOST_QUEUES: i64 = 200;
 
 /// Method, route and status of answers.
 type Answered = (&'static str, String, u16);
@@ -116,7 +120,8 @@ pub async fn render(manager: &Manager) -> String {
     let rows = async {
         let moms = database.answer(database.store().moms()).await?;
         let queues = database.answer(database.store().queues()).await?;
-        Ok::<_, crate::database::DatabaseError>((moms, queues))
+        let depths = database.answer(database.store().depths(None, MOST_QUEUES));
+        Ok::<_, crate::database::DatabaseError>((moms, queues, depths.await?))
     };
     let rows = rows.await;
     let lease = manager.leading.lease();
@@ -140,9 +145,10 @@ pub async fn render(manager: &Manager) -> String {
     for (name, help, value) in gauges {
         text.single(name, Kind::Gauge, help, value as f64);
     }
-    if let Ok((moms, queues)) = rows {
+    if let Ok((moms, queues, depths)) = rows {
         write_moms(&mut text, &moms);
         write_queues(&mut text, &moms, &queues);
+        write_depths(&mut text, &depths);
     }
     manager.metrics.write(&mut text);
     process::write(&mut text, manager.metrics.started);
@@ -196,4 +202,36 @@ fn write_queues(text: &mut Text, moms: &[Mom], queues: &[Queue]) {
         "Queues by state: their MoM is up, or down, or they have none.",
         states.map(|state| ([("state", state)], count(state) as f64)),
     );
+}
+
+fn write_depths(text: &mut Text, depths: &[Depth]) {
+    let now = Utc::now();
+    let age = |depth: &Depth| {
+        let oldest = depth.oldest_at.map(|at| (now - at).as_seconds_f64());
+        // Clocks differ.
+        oldest.map_or(0.0, |age| age.max(0.0))
+    };
+    let gauges: [(&str, &str, &dyn Fn(&Depth) -> f64); 3] = [
+        (
+            "rmom_queue_retained_messages",
+            "Messages that the queue retains.",
+            &|depth| depth.messages as f64,
+        ),
+        (
+            "rmom_queue_retained_bytes",
+            "Bytes of their contents, nearly.",
+            &|depth| depth.bytes as f64,
+        ),
+        (
+            "rmom_queue_oldest_message_age_seconds",
+            "For how long the oldest of them is there; 0 where there is none.",
+            &age,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        let series = depths
+            .iter()
+            .map(|depth| ([("queue", depth.label.as_str())], value(depth)));
+        text.family(name, Kind::Gauge, help, series);
+    }
 }

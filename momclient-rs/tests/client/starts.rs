@@ -1,11 +1,9 @@
 //! Where subscribers start, and that they keep to it whatever fails.
 
-mod support;
-
 use std::time::{Duration, SystemTime};
 
+use crate::support::{LONG, client_of, receive_until};
 use momclient::{Error, Start};
-use support::{LONG, client_of, receive_until};
 use testkit::{Cluster, wait_until};
 
 #[tokio::test]

@@ -1,9 +1,7 @@
 //! What a MoM tells of its work.
 
-mod support;
-
+use crate::support::{Client, DEADLINE, cluster};
 use protos::{QueueStatistics, StatisticsRequest, StatisticsResponse};
-use support::{Client, DEADLINE, cluster};
 use testkit::wait_until;
 
 async fn statistics(client: &Client, label: &str) -> StatisticsResponse {

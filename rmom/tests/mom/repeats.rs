@@ -1,9 +1,7 @@
 //! Pushes that are repeated: by a pusher that numbers them, and by callers with ids of their own.
 
-mod support;
-
+use crate::support::{Client, assert_refused, cluster, start};
 use protos::{OpenPusherRequest, Origin, Push, PushOkResponse, codes};
-use support::{Client, assert_refused, cluster, start};
 use testkit::Cluster;
 use tonic::{Code, Status};
 use uuid::Uuid;

@@ -1,10 +1,8 @@
 //! Queues and channels through the manager, and what comes of asking for what is not there.
 
-mod support;
-
+use crate::support::client_of;
 use momclient::{Error, MoMClient, Uuid};
 use protos::codes;
-use support::client_of;
 use testkit::Cluster;
 
 #[tokio::test]

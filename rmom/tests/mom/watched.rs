@@ -1,10 +1,9 @@
 //! What those who watch a MoM ask it, and what clients of other languages expect of a gRPC server.
 
-mod support;
-
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
+use crate::support::{Client, DEADLINE, start};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
     TraceService, TraceServiceServer,
 };
@@ -12,7 +11,6 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
 use protos::message_stream_server::SERVICE_NAME;
-use support::{Client, DEADLINE, start};
 use testkit::{Cluster, Mom, wait_until};
 use tokio::net::TcpListener;
 use tokio::time::timeout;

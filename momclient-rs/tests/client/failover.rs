@@ -1,15 +1,13 @@
 //! Pushers and subscribers while MoMs and managers die under them.
 
-mod support;
-
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::{LONG, client_of, receive_until};
 use futures_util::{StreamExt, stream};
 use momclient::{Error, Message, MoMClient, Pusher, Receipt, Uuid};
 use protos::RebuildQueueRequest;
 use protos::message_stream_client::MessageStreamClient;
-use support::{LONG, client_of, receive_until};
 use testkit::{Cluster, Direction, wait_until};
 use tonic::transport::Endpoint;
 

@@ -1,9 +1,7 @@
 //! What a MoM does when processes end, the database goes away, and subscribers are slow.
 
-mod support;
-
+use crate::support::{Client, DEADLINE, assert_refused, cluster, code, start};
 use protos::{RebuildQueueRequest, codes};
-use support::{Client, DEADLINE, assert_refused, cluster, code, start};
 use testkit::{Cluster, Stop, wait_until};
 use tonic::Code;
 

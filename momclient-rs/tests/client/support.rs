@@ -16,7 +16,6 @@ pub(crate) fn client_of(cluster: &Cluster) -> MoMClient {
 }
 
 /// Takes messages up to and with a sequence.
-#[allow(dead_code, reason = "not each file that includes this module receives")]
 pub(crate) async fn receive_until(subscriber: &mut Subscriber, last: i64) -> Vec<Message> {
     let mut messages = Vec::new();
     while subscriber.last_seq() < last {

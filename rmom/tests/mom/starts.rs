@@ -1,10 +1,8 @@
 //! Where subscriptions start and which topics they see, as a client of any language asks for it.
 
-mod support;
-
+use crate::support::{Client, DEADLINE, assert_refused, cluster};
 use protos::message_stream_client::MessageStreamClient;
 use protos::{BatchSubscription, MessageBatch, START_METADATA, SubscriptionRequest, codes};
-use support::{Client, DEADLINE, assert_refused, cluster};
 use tokio::time::timeout;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status, Streaming};

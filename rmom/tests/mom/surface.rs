@@ -1,12 +1,10 @@
 //! Every RPC of a MoM, and every way in which it refuses.
 
-mod support;
-
+use crate::support::{Client, DEADLINE, assert_refused, cluster, start};
 use protos::{
     DeleteChannelRequest, DeleteQueueRequest, HeartbeatRequest, ListChannelsRequest,
     ListQueuesRequest, RebuildQueueRequest, codes,
 };
-use support::{Client, DEADLINE, assert_refused, cluster, start};
 use testkit::{Cluster, Folder, Mom, MomConfig, Postgres, ensure_built, free_port, wait_until};
 use tonic::Code;
 

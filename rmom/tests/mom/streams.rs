@@ -1,13 +1,11 @@
 //! Streams of pushes and of batches, as a client of any language speaks them.
 
-mod support;
-
+use crate::support::{Client, DEADLINE, cluster, code, start};
 use bytes::Bytes;
 use protos::{
     BatchSubscription, MessageBatch, OpenPusherRequest, Outcome, PushAnswer, PushBatch,
     RebuildQueueRequest, Run, SubscriptionRequest, codes, ends,
 };
-use support::{Client, DEADLINE, cluster, code, start};
 use testkit::{Cluster, wait_until};
 use tokio::sync::mpsc;
 use tokio::time::timeout;

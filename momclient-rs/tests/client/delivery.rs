@@ -1,12 +1,10 @@
 //! Messages from pushers to subscribers while nothing fails.
 
-mod support;
-
 use std::collections::HashMap;
 
+use crate::support::{client_of, receive_until};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use momclient::{Error, Uuid};
-use support::{client_of, receive_until};
 use testkit::Cluster;
 
 #[tokio::test]

@@ -1,13 +1,11 @@
 //! Who may command a MoM, and what it does when it finds that it owns less or more than it thought.
 
-mod support;
-
+use crate::support::{Client, DEADLINE, assert_refused, cluster, start};
 use protos::message_stream_client::MessageStreamClient;
 use protos::{
     DeleteQueueRequest, HeartbeatRequest, OWNER_METADATA, RebuildQueueRequest, ReleaseQueueRequest,
     codes,
 };
-use support::{Client, DEADLINE, assert_refused, cluster, start};
 use testkit::{Cluster, wait_until};
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
