@@ -211,27 +211,25 @@ fn write_depths(text: &mut Text, depths: &[Depth]) {
         // Clocks differ.
         oldest.map_or(0.0, |age| age.max(0.0))
     };
-    let gauges: [(&str, &str, &dyn Fn(&Depth) -> f64); 3] = [
-        (
-            "rmom_queue_retained_messages",
-            "Messages that the queue retains.",
-            &|depth| depth.messages as f64,
-        ),
-        (
-            "rmom_queue_retained_bytes",
-            "Bytes of their contents, nearly.",
-            &|depth| depth.bytes as f64,
-        ),
-        (
-            "rmom_queue_oldest_message_age_seconds",
-            "For how long the oldest of them is there; 0 where there is none.",
-            &age,
-        ),
-    ];
-    for (name, help, value) in gauges {
+    let mut gauge = |name: &str, help: &str, value: &dyn Fn(&Depth) -> f64| {
         let series = depths
             .iter()
             .map(|depth| ([("queue", depth.label.as_str())], value(depth)));
         text.family(name, Kind::Gauge, help, series);
-    }
+    };
+    gauge(
+        "rmom_queue_retained_messages",
+        "Messages that the queue retains.",
+        &|depth| depth.messages as f64,
+    );
+    gauge(
+        "rmom_queue_retained_bytes",
+        "Bytes of their contents, nearly.",
+        &|depth| depth.bytes as f64,
+    );
+    gauge(
+        "rmom_queue_oldest_message_age_seconds",
+        "For how long the oldest of them is there; 0 where there is none.",
+        &age,
+    );
 }
