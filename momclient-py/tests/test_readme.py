@@ -64,6 +64,14 @@ def test_the_five_lines_of_the_project_work(news: str) -> None:
     assert text == "It rains."
 
 
+def test_the_quickstart_prints_what_it_says(news: str) -> None:
+    page = HERE.parent / "docs" / "quickstart.md"
+    (code,) = examples(page)
+    out, err = start(code, news).communicate(timeout=SECONDS)
+    assert err == ""
+    assert f"```python\n{code}```\n\n```text\n{out}```" in page.read_text()
+
+
 def test_the_plugin_is_used_as_the_readme_says(tmp_path: Path, cluster: Cluster) -> None:
     *_, conftest, test = examples(HERE / "README.md")
     (tmp_path / "conftest.py").write_text(conftest)

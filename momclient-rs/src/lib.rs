@@ -138,3 +138,8 @@ pub use pusher::{Pusher, PusherBuilder};
 pub use receipts::{Receipt, Receipts};
 pub use subscriber::{Start, Subscriber, SubscriberBuilder};
 pub use uuid::Uuid;
+
+/// Compiles the example of the quickstart.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/quickstart.md")]
+struct Quickstart;

@@ -86,7 +86,7 @@ async fn measure(client: &MoMClient, label: &str, options: &Bench) -> anyhow::Re
     for _ in 0..options.in_flight {
         let (pusher, content) = (pusher.clone(), Arc::clone(&content));
         lanes.spawn(async move {
-            let mut took = Histogram::<u64>::new(3).expect("3 is a legal precision");
+            let mut took = histogram();
             let mut sent = 0;
             while Instant::now() < end {
                 let at = Instant::now();
@@ -97,7 +97,7 @@ async fn measure(client: &MoMClient, label: &str, options: &Bench) -> anyhow::Re
             Ok::<_, Error>((sent, took))
         });
     }
-    let (mut messages, mut took) = (0_u64, Histogram::<u64>::new(3)?);
+    let (mut messages, mut took) = (0_u64, histogram());
     while let Some(lane) = lanes.join_next().await {
         let (sent, lane) = lane??;
         messages += sent;
@@ -126,6 +126,11 @@ async fn measure(client: &MoMClient, label: &str, options: &Bench) -> anyhow::Re
         delivered,
         delivered_per_sec: delivered as f64 / began.elapsed().as_secs_f64(),
     })
+}
+
+/// Of microseconds, up to an hour; what is not bounded from the beginning would take everything for its smallest bound.
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_max(3_600_000_000, 3).expect("the bound and 3 digits are legal")
 }
 
 async fn receive(mut subscriber: Subscriber, received: Arc<AtomicU64>) -> Result<(), Error> {
