@@ -360,7 +360,7 @@ async fn a_mom_is_removed_only_without_queues_and_its_place_is_never_left_empty(
     database
         .until_sessions(
             1,
-            "wait_event_type = 'Lock' and query like 'delete from mom%'",
+            "wait_event_type = 'Lock' and query like '%delete from mom%'",
         )
         .await;
     sqlx::raw_sql("commit").execute(&mut placing).await.unwrap();
