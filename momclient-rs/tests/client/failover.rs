@@ -112,8 +112,8 @@ async fn however_often_connections_break_each_push_makes_one_message_in_its_turn
     let pusher = client.pusher("news").await.unwrap();
 
     let done = AtomicUsize::new(0);
-    // While the answers to some are on their way. The last time the MoM itself dies, and its successor knows nothing
-    // of those but what the database says.
+    // While the answers to some are held back. The last time the MoM itself dies, and its successor knows nothing of
+    // those but what the database says.
     let break_connections = async {
         for part in 1..=4 {
             wait_until("some more pushes are done", LONG, || async {
@@ -121,12 +121,19 @@ async fn however_often_connections_break_each_push_makes_one_message_in_its_turn
             })
             .await;
             let host = proxied_host_of(&cluster, &client, "news").await;
+            let proxy = cluster.mom_proxy(host);
+            proxy.blackhole(Direction::FromTarget);
+            wait_until("more to be committed than is answered", LONG, || async {
+                let sql = "select max(first_seq + count - 1) from message_batch";
+                let committed: usize = cluster.psql(sql).await.unwrap().parse().unwrap();
+                committed > done.load(Ordering::Relaxed)
+            })
+            .await;
             if part == 4 {
                 cluster.mom(host).kill().await;
-            } else {
-                cluster.mom_proxy(host).cut().await;
-                cluster.mom_proxy(host).restore().await.unwrap();
             }
+            proxy.cut().await;
+            proxy.restore().await.unwrap();
         }
     };
     let (outcomes, ()) = tokio::join!(push_numbers(&pusher, COUNT, &done), break_connections);
@@ -138,7 +145,7 @@ async fn however_often_connections_break_each_push_makes_one_message_in_its_turn
     let duplicates = receipts.iter().filter(|receipt| receipt.duplicate).count();
     assert!(
         duplicates > 0,
-        "no answer was on its way when a connection broke"
+        "no answer was held back when a connection broke"
     );
 
     let last = pusher.push("last", None).await.unwrap();
