@@ -125,7 +125,8 @@ async fn a_slot_is_emptied_when_all_in_it_has_expired_and_nobody_uses_it() {
     .await;
     assert_eq!(database.store.empty_expired_content().await.unwrap(), 0);
     database
-        .psql("select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and granted")
+        .psql("select pg_terminate_backend(l.pid) from pg_locks l join pg_database d on d.oid = l.database
+            where d.datname = current_database() and l.locktype = 'advisory' and l.granted")
         .await;
     using.await.unwrap().unwrap();
 
