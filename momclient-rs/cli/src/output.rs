@@ -116,7 +116,11 @@ impl Table {
             .collect();
         let is_number = |column: usize| {
             let mut cells = self.rows.iter().filter_map(|row| row.get(column));
-            cells.all(|cell| cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit()))
+            cells.all(|cell| {
+                // Addresses and ids begin with digits too.
+                let begins = cell.starts_with(|c: char| c.is_ascii_digit());
+                cell == "-" || (begins && !cell.contains([':', '-']))
+            })
         };
         let right: Vec<bool> = (0..columns)
             .map(|column| !self.rows.is_empty() && is_number(column))
@@ -265,5 +269,9 @@ mod tests {
         ];
         assert_eq!(table.lines(80), lines);
         assert_eq!(table.lines(3)[2], "bcd");
+        let mut addresses = Table::new(&["AT", "N"]);
+        addresses.row(["10.0.0.1:1".to_owned(), "5".to_owned()]);
+        addresses.row(["9.0.0.1:1".to_owned(), "5".to_owned()]);
+        assert_eq!(addresses.lines(80)[2], "9.0.0.1:1   5");
     }
 }
