@@ -1,5 +1,7 @@
 //! Contents that are kept apart from the row of their batch, and how they go.
 
+use sqlx::{Connection, PgConnection};
+
 use super::*;
 
 /// Contents that do not stay in the row of their batch.
@@ -113,22 +115,12 @@ async fn a_slot_is_emptied_when_all_in_it_has_expired_and_nobody_uses_it() {
         .psql("update message_content set expires_at = now(); update message_batch set expires_at = now()")
         .await;
     // Somebody who uses the slot keeps it, and does not have to wait.
-    let (server, name) = (database.server, database.name.clone());
-    let user = "begin; select from message_content_3; select pg_advisory_lock(1); commit";
-    database_lock(&database).await;
-    let using = tokio::spawn(async move { server.psql(&name, user).await });
-    let waits = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
-        where d.datname = current_database() and locktype = 'advisory' and not granted";
-    wait_until("the slot to be in use", MINUTE, async || {
-        database.psql(waits).await == "1"
-    })
-    .await;
+    let url = database.server.url(&database.name);
+    let mut user = PgConnection::connect(&url).await.unwrap();
+    let using = "begin; select from message_content_3";
+    sqlx::raw_sql(using).execute(&mut user).await.unwrap();
     assert_eq!(database.store.empty_expired_content().await.unwrap(), 0);
-    database
-        .psql("select pg_terminate_backend(l.pid) from pg_locks l join pg_database d on d.oid = l.database
-            where d.datname = current_database() and l.locktype = 'advisory' and l.granted")
-        .await;
-    using.await.unwrap().unwrap();
+    sqlx::raw_sql("commit").execute(&mut user).await.unwrap();
 
     assert_eq!(database.store.empty_expired_content().await.unwrap(), 1);
     assert_eq!(slots(&database).await, "");
@@ -140,19 +132,4 @@ async fn a_slot_is_emptied_when_all_in_it_has_expired_and_nobody_uses_it() {
     assert_eq!(read(&database, &queue).await, []);
     assert_eq!(database.psql("select count(*) from message").await, "0");
     assert_eq!(database.store.next_seq(queue.queue_id).await.unwrap(), 3);
-}
-
-/// Has a session hold the advisory lock 1, until it is ended.
-async fn database_lock(database: &Database) {
-    let (server, name) = (database.server, database.name.clone());
-    tokio::spawn(async move {
-        let held = "select pg_advisory_lock(1); select pg_sleep(60)";
-        let _ = server.psql(&name, held).await;
-    });
-    let granted = "select count(*) from pg_locks l join pg_database d on d.oid = l.database
-        where d.datname = current_database() and locktype = 'advisory' and granted";
-    wait_until("the lock to be held", MINUTE, async || {
-        database.psql(granted).await == "1"
-    })
-    .await;
 }
