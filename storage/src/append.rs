@@ -2,9 +2,9 @@
 //!
 //! A batch comes from the MoM's committer and is handed back to it as committed or fenced.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgBindIterExt, PgConnectOptions, PgConnection, PgQueryResult};
+use sqlx::postgres::{PgBindIterExt, PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -21,6 +21,9 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
 /// Bytes of contents, and of where they end, up to which they stay in the row of their batch. Beyond, a second row costs
 /// less than what the sweep would have to do about them.
 const MAX_INLINE_BYTES: usize = 4096;
+
+/// How many tables of contents take turns.
+pub(crate) const SLOTS: i64 = 16;
 
 /// Consecutive messages of one queue, to be committed together.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +73,26 @@ pub struct Appender {
     options: PgConnectOptions,
     require_durable: bool,
     connection: Option<PgConnection>,
+    clock: ServerClock,
+}
+
+/// What the clock of the database shows, without asking it each time.
+#[derive(Clone, Copy, Debug)]
+struct ServerClock {
+    /// Seconds since 1970 when it was asked.
+    shown: f64,
+    asked: Instant,
+}
+
+impl ServerClock {
+    /// The slot of `message_content` for what is retained for `ttl` from now on. Each is the one for an eighth of that
+    /// time, so half of the slots have their turn before the first of them has to be empty, and as long again to become
+    /// so. If one is not empty by then, or the clock is wrong, some contents are only kept longer than they had to be.
+    fn slot(&self, ttl: Duration) -> i16 {
+        let turn = (ttl.as_secs_f64() / 8.0).max(2.0);
+        let now = self.shown + self.asked.elapsed().as_secs_f64();
+        ((now / turn) as i64 % SLOTS) as i16
+    }
 }
 
 impl Appender {
@@ -84,6 +107,10 @@ impl Appender {
             ]),
             require_durable,
             connection: None,
+            clock: ServerClock {
+                shown: 0.0,
+                asked: Instant::now(),
+            },
         }
     }
 
@@ -126,20 +153,24 @@ impl Appender {
         self.connection().await.map(|_| ())
     }
 
-    async fn connection(&mut self) -> Result<&mut PgConnection> {
+    async fn connection(&mut self) -> Result<(&mut PgConnection, ServerClock)> {
         if self.connection.is_none() {
             let connected = timeout(CONNECT_DEADLINE, async {
                 let mut connection = self.options.connect().await?;
                 store::check_server(&mut connection, self.require_durable).await?;
-                Ok::<_, Error>(connection)
+                let now = "select extract(epoch from clock_timestamp())::double precision";
+                let shown = sqlx::query_scalar(now).fetch_one(&mut connection).await?;
+                let asked = Instant::now();
+                Ok::<_, Error>((connection, ServerClock { shown, asked }))
             });
-            self.connection = Some(
-                connected
-                    .await
-                    .map_err(|_| no_answer("no connection was made", CONNECT_DEADLINE))??,
-            );
+            let (connection, clock) = connected
+                .await
+                .map_err(|_| no_answer("no connection was made", CONNECT_DEADLINE))??;
+            self.connection = Some(connection);
+            self.clock = clock;
         }
-        Ok(self.connection.as_mut().expect("it was just made"))
+        let connection = self.connection.as_mut().expect("it was just made");
+        Ok((connection, self.clock))
     }
 
     async fn try_append(
@@ -148,9 +179,10 @@ impl Appender {
         ttl: Duration,
         batches: &[NewBatch<'_>],
     ) -> Result<Vec<Appended>> {
-        let connection = self.connection().await?;
+        let (connection, clock) = self.connection().await?;
+        let slot = clock.slot(ttl);
         let append = async {
-            let accepted = insert(connection, mom_id, ttl, batches).await?;
+            let accepted = insert(connection, mom_id, ttl, slot, batches).await?;
             if accepted.len() == batches.len() {
                 return Ok(vec![Appended::Committed; batches.len()]);
             }
@@ -192,6 +224,7 @@ async fn insert(
     connection: &mut PgConnection,
     mom_id: Uuid,
     ttl: Duration,
+    slot: i16,
     batches: &[NewBatch<'_>],
 ) -> Result<Vec<Uuid>> {
     #[cfg(feature = "chaos")]
@@ -199,9 +232,8 @@ async fn insert(
         return insert_unchecked(connection, ttl, batches).await;
     }
     match batches {
-        [batch] if batch.is_large() => insert_large(connection, mom_id, ttl, batch).await,
-        [batch] => insert_one(connection, mom_id, ttl, batch).await,
-        _ => insert_many(connection, mom_id, ttl, batches).await,
+        [batch] => insert_one(connection, mom_id, ttl, slot, batch).await,
+        _ => insert_many(connection, mom_id, ttl, slot, batches).await,
     }
 }
 
@@ -211,65 +243,37 @@ async fn insert_one(
     connection: &mut PgConnection,
     mom_id: Uuid,
     ttl: Duration,
+    slot: i16,
     batch: &NewBatch<'_>,
 ) -> Result<Vec<Uuid>> {
     let messages = batch.messages;
     let runs = || messages.runs.iter();
+    let parts = (&messages.ends[..], &messages.contents[..]);
+    let (here, apart) = if batch.is_large() {
+        (Default::default(), parts)
+    } else {
+        (parts, Default::default())
+    };
     let inserted = sqlx::query!(
         r#"
-        insert into message_batch
-            (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, ends, contents, expires_at)
-        select
-            id, $1, $2, $3, epoch, $4::uuid[], $5::integer[], $6::text[], $7::boolean[], $8, $9,
-            now() + make_interval(secs => $10)
-        from queue
-        where id = $11 and epoch = $12 and mom_id = $13
-        for share skip locked
-        "#,
-        batch.first_seq,
-        batch.count(),
-        batch.size(),
-        runs().map(|run| run.id).bind_iter() as _,
-        runs().map(|run| run.count as i32).bind_iter() as _,
-        messages.has_topic().then(|| runs().map(|run| run.topic.as_deref()).bind_iter()) as _,
-        messages.has_key().then(|| runs().map(|run| run.is_keyed).bind_iter()) as _,
-        &messages.ends[..],
-        &messages.contents[..],
-        ttl.as_secs_f64(),
-        batch.queue_id,
-        batch.epoch,
-        mom_id,
-    )
-    .execute(connection)
-    .await;
-    if_inserted(inserted, batch)
-}
-
-/// The same for a batch whose contents are kept apart: by them the row is known to be there.
-async fn insert_large(
-    connection: &mut PgConnection,
-    mom_id: Uuid,
-    ttl: Duration,
-    batch: &NewBatch<'_>,
-) -> Result<Vec<Uuid>> {
-    let messages = batch.messages;
-    let runs = || messages.runs.iter();
-    let inserted = sqlx::query!(
-        r#"
-        with owned as (
-            select id, epoch from queue where id = $11 and epoch = $12 and mom_id = $13 for share skip locked
-        ),
-        batch as (
+        with batch as (
             insert into message_batch
-                (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, slot, ends, contents, expires_at)
+                (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, ends, contents, slot, expires_at)
             select
-                id, $1, $2, $3, epoch, $4::uuid[], $5::integer[], $6::text[], $7::boolean[], content_slot($10), '', '',
-                now() + make_interval(secs => $10)
-            from owned
+                id, $1, $2, $3, epoch, $4::uuid[], $5::integer[], $6::text[], $7::boolean[], $8, $9, $10::smallint,
+                now() + make_interval(secs => $13)
+            from queue
+            where id = $14 and epoch = $15 and mom_id = $16
+            for share skip locked
             returning queue_id, first_seq, slot, expires_at
+        ),
+        content as (
+            insert into message_content (slot, queue_id, first_seq, expires_at, ends, contents)
+            select slot, queue_id, first_seq, expires_at, $11, $12
+            from batch
+            where slot is not null
         )
-        insert into message_content (slot, queue_id, first_seq, expires_at, ends, contents)
-        select slot, queue_id, first_seq, expires_at, $8, $9 from batch
+        select from batch
         "#,
         batch.first_seq,
         batch.count(),
@@ -278,8 +282,11 @@ async fn insert_large(
         runs().map(|run| run.count as i32).bind_iter() as _,
         messages.has_topic().then(|| runs().map(|run| run.topic.as_deref()).bind_iter()) as _,
         messages.has_key().then(|| runs().map(|run| run.is_keyed).bind_iter()) as _,
-        &messages.ends[..],
-        &messages.contents[..],
+        here.0,
+        here.1,
+        batch.is_large().then_some(slot),
+        apart.0,
+        apart.1,
         ttl.as_secs_f64(),
         batch.queue_id,
         batch.epoch,
@@ -287,10 +294,6 @@ async fn insert_large(
     )
     .execute(connection)
     .await;
-    if_inserted(inserted, batch)
-}
-
-fn if_inserted(inserted: sqlx::Result<PgQueryResult>, batch: &NewBatch<'_>) -> Result<Vec<Uuid>> {
     match inserted {
         Ok(done) if done.rows_affected() == 1 => Ok(vec![batch.queue_id]),
         Ok(_) => Ok(Vec::new()),
@@ -342,6 +345,7 @@ async fn insert_many(
     connection: &mut PgConnection,
     mom_id: Uuid,
     ttl: Duration,
+    slot: i16,
     batches: &[NewBatch<'_>],
 ) -> Result<Vec<Uuid>> {
     let runs = || batches.iter().flat_map(|batch| &batch.messages.runs);
@@ -373,7 +377,7 @@ async fn insert_many(
                 ($13::integer[])[start + 1 : start + runs],
                 case when has_topic then ($14::text[])[start + 1 : start + runs] end,
                 case when has_key then ($15::boolean[])[start + 1 : start + runs] end,
-                case when is_large then content_slot($18) end,
+                case when is_large then $19::smallint end,
                 case when is_large then '' else ($16::bytea[])[place] end,
                 case when is_large then '' else ($17::bytea[])[place] end,
                 now() + make_interval(secs => $18)
@@ -407,6 +411,7 @@ async fn insert_many(
         batches.iter().map(|batch| &batch.messages.ends[..]).bind_iter() as _,
         batches.iter().map(|batch| &batch.messages.contents[..]).bind_iter() as _,
         ttl.as_secs_f64(),
+        slot,
     )
     .fetch_all(connection)
     .await?;
@@ -463,4 +468,22 @@ async fn fates(
         .into_iter()
         .map(|row| (row.queue_id, fate(row.is_ours, row.is_taken, row.is_owned)));
     Ok(fates.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slots_take_turns_of_an_eighth_of_the_time_that_is_retained() {
+        let slot_at = |shown, ttl| {
+            let asked = Instant::now();
+            ServerClock { shown, asked }.slot(Duration::from_secs(ttl))
+        };
+        let turns = (0..17).map(|turn| slot_at(1_000_000.0 * 80.0 + f64::from(turn) * 10.0, 80));
+        let first = 1_000_000 * 8 % 16;
+        let expected = (first..16).chain(0..=first).collect::<Vec<i16>>();
+        assert_eq!(turns.collect::<Vec<_>>(), expected);
+        assert_eq!(slot_at(3.5, 0), 1, "a turn has 2 s at the least");
+    }
 }

@@ -1,5 +1,6 @@
 //! Deleting messages whose time is over.
 
+use crate::append::SLOTS;
 use crate::{Error, Result, Store};
 
 /// What one sweep did.
@@ -83,11 +84,12 @@ impl Store {
     pub async fn empty_expired_content(&self) -> Result<usize> {
         let slots = sqlx::query_scalar!(
             r#"select s.slot::smallint as "slot!"
-            from generate_series(0, 15) s (slot)
+            from generate_series(0, $1::bigint - 1) s (slot)
             cross join lateral (
                 select expires_at from message_content c where c.slot = s.slot order by expires_at desc limit 1
             ) newest
-            where newest.expires_at <= now()"#
+            where newest.expires_at <= now()"#,
+            SLOTS,
         )
         .fetch_all(&self.pool)
         .await?;
