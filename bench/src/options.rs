@@ -273,9 +273,13 @@ pub(crate) struct ScaleShape {
 /// For how long is pushed and retained.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct RetentionShape {
-    /// Seconds to push, with messages expiring and then without.
+    /// Seconds to push with messages expiring.
     #[arg(long, default_value = "60")]
     pub(crate) secs: NonZeroU64,
+
+    /// Seconds to push without, which fills the disk by 100 MB a second or more; as long as with, if left out.
+    #[arg(long)]
+    pub(crate) unexpired_secs: Option<NonZeroU64>,
 
     /// Seconds for which messages are retained where they expire.
     #[arg(long, default_value = "10")]

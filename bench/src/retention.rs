@@ -49,14 +49,19 @@ pub(crate) async fn retention(shape: &RetentionShape, json: bool) -> Result<bool
         lines: Vec::new(),
         beside: Vec::new(),
     });
-    for (name, ttl) in [
-        (format!("retained {} s", shape.ttl), shape.ttl.get()),
-        ("never expired".to_owned(), FOR_EVER),
+    let unexpired_secs = shape.unexpired_secs.unwrap_or(shape.secs);
+    for (name, ttl, secs) in [
+        (
+            format!("retained {} s", shape.ttl),
+            shape.ttl.get(),
+            shape.secs,
+        ),
+        ("never expired".to_owned(), FOR_EVER, unexpired_secs),
     ] {
         progress.set_message(format!("{name}: starting a cluster"));
         let system = System::of(Cluster::builder().message_ttl(ttl)).await?;
         let tell = |second: u64| progress.set_message(format!("{name}: second {second}"));
-        let run = push(&system, shape, tell).await?;
+        let run = push(&system, secs.get(), shape.size, tell).await?;
         let line = |name: String, points| Line { name, points };
         let [rate, size] = &mut curves;
         rate.lines.push(line(name.clone(), run.rate));
@@ -71,7 +76,7 @@ pub(crate) async fn retention(shape: &RetentionShape, json: bool) -> Result<bool
     Ok(true)
 }
 
-async fn push(system: &System, shape: &RetentionShape, tell: impl Fn(u64)) -> Result<Run> {
+async fn push(system: &System, secs: u64, size: usize, tell: impl Fn(u64)) -> Result<Run> {
     let mut connection = PgConnection::connect(&system.cluster().database_url())
         .await
         .context("connecting to PostgreSQL")?;
@@ -83,11 +88,7 @@ async fn push(system: &System, shape: &RetentionShape, tell: impl Fn(u64)) -> Re
     let tally = Tally::new(u64::MAX);
     let mut pushing = JoinSet::new();
     for lane in lanes {
-        pushing.spawn(push_singly(
-            lane,
-            Source::at_once(&tally, shape.size),
-            IN_FLIGHT,
-        ));
+        pushing.spawn(push_singly(lane, Source::at_once(&tally, size), IN_FLIGHT));
     }
     let mut run = Run::default();
     let started = Instant::now();
@@ -95,7 +96,7 @@ async fn push(system: &System, shape: &RetentionShape, tell: impl Fn(u64)) -> Re
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     second.tick().await;
-    while started.elapsed().as_secs() < shape.secs.get() {
+    while started.elapsed().as_secs() < secs {
         second.tick().await;
         let (acked_now, now) = (tally.acked(), Instant::now());
         let at = (now - started).as_secs_f64().round();
