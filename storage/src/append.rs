@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::{Error, Packed, Result, store};
+use crate::{Error, Packed, Result, Run, store};
 
 /// How long one statement may take before its connection is given up and its outcome counts as unknown. Longer than
 /// the server's own `lock_timeout`, so that a lock that is held is told apart from a server that does not answer.
@@ -40,9 +40,9 @@ impl NewBatch<'_> {
         self.messages.len() as i32
     }
 
-    /// Bytes of all contents.
+    /// Bytes of all contents and headers.
     fn size(&self) -> i32 {
-        self.messages.contents.len() as i32
+        self.messages.size() as i32
     }
 
     /// Whether the contents are kept apart from the row of the batch.
@@ -218,9 +218,9 @@ async fn insert_one(
     let inserted = sqlx::query!(
         r#"
         insert into message_batch
-            (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, ends, contents, expires_at)
+            (queue_id, first_seq, count, size, epoch, ids, counts, topics, headers, keyed, ends, contents, expires_at)
         select
-            id, $1, $2, $3, epoch, $4::uuid[], $5::integer[], $6::text[], $7::boolean[], $8, $9,
+            id, $1, $2, $3, epoch, $4::uuid[], $5::integer[], $6::text[], $14::text[]::jsonb[], $7::boolean[], $8, $9,
             now() + make_interval(secs => $10)
         from queue
         where id = $11 and epoch = $12 and mom_id = $13
@@ -239,6 +239,7 @@ async fn insert_one(
         batch.queue_id,
         batch.epoch,
         mom_id,
+        messages.has_headers().then(|| runs().map(Run::json).bind_iter()) as _,
     )
     .execute(connection)
     .await;
@@ -261,9 +262,11 @@ async fn insert_large(
         ),
         batch as (
             insert into message_batch
-                (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, slot, ends, contents, expires_at)
+                (queue_id, first_seq, count, size, epoch, ids, counts, topics, headers, keyed, slot, ends, contents,
+                expires_at)
             select
-                id, $1, $2, $3, epoch, $4::uuid[], $5::integer[], $6::text[], $7::boolean[], content_slot($10), '', '',
+                id, $1, $2, $3, epoch, $4::uuid[], $5::integer[], $6::text[], $14::text[]::jsonb[], $7::boolean[],
+                content_slot($10), '', '',
                 now() + make_interval(secs => $10)
             from owned
             returning queue_id, first_seq, slot, expires_at
@@ -284,6 +287,7 @@ async fn insert_large(
         batch.queue_id,
         batch.epoch,
         mom_id,
+        messages.has_headers().then(|| runs().map(Run::json).bind_iter()) as _,
     )
     .execute(connection)
     .await;
@@ -352,26 +356,30 @@ async fn insert_many(
     });
     let any_topic = batches.iter().any(|batch| batch.messages.has_topic());
     let any_key = batches.iter().any(|batch| batch.messages.has_key());
+    let any_headers = batches.iter().any(|batch| batch.messages.has_headers());
     let accepted = sqlx::query_scalar!(
         r#"
         with owned as (
             select b.*
             from unnest(
                     $1::uuid[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
-                    $8::boolean[], $9::boolean[], $10::boolean[])
+                    $8::boolean[], $9::boolean[], $10::boolean[], $19::boolean[])
                 with ordinality
-                as b (queue_id, epoch, first_seq, count, size, start, runs, has_topic, has_key, is_large, place)
+                as b (queue_id, epoch, first_seq, count, size, start, runs, has_topic, has_key, is_large, has_headers,
+                    place)
             join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $11
             for share of q skip locked
         ),
         batch as (
             insert into message_batch
-                (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, slot, ends, contents, expires_at)
+                (queue_id, first_seq, count, size, epoch, ids, counts, topics, headers, keyed, slot, ends, contents,
+                expires_at)
             select
                 queue_id, first_seq, count, size, epoch,
                 ($12::uuid[])[start + 1 : start + runs],
                 ($13::integer[])[start + 1 : start + runs],
                 case when has_topic then ($14::text[])[start + 1 : start + runs] end,
+                case when has_headers then ($20::text[])[start + 1 : start + runs]::jsonb[] end,
                 case when has_key then ($15::boolean[])[start + 1 : start + runs] end,
                 case when is_large then content_slot($18) end,
                 case when is_large then '' else ($16::bytea[])[place] end,
@@ -407,6 +415,8 @@ async fn insert_many(
         batches.iter().map(|batch| &batch.messages.ends[..]).bind_iter() as _,
         batches.iter().map(|batch| &batch.messages.contents[..]).bind_iter() as _,
         ttl.as_secs_f64(),
+        batches.iter().map(|batch| batch.messages.has_headers()).bind_iter() as _,
+        any_headers.then(|| runs().map(Run::json).bind_iter()) as _,
     )
     .fetch_all(connection)
     .await?;
