@@ -8,7 +8,9 @@ use tonic::{Code, Request};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-fn headers(of: &[(&str, &str)]) -> Vec<Header> {
+type Given<'a> = &'a [(&'a str, &'a str)];
+
+fn headers(of: Given<'_>) -> Vec<Header> {
     let headers = of.iter().map(|(name, value)| Header {
         name: (*name).to_owned(),
         value: (*value).to_owned(),
@@ -105,7 +107,7 @@ async fn a_message_whose_headers_are_not_legal_is_refused_and_no_other() {
     let long = "n".repeat(65);
     let full = ["a", "b", "c", "d"].map(|name| (name, &large[2..]));
     let full = [&full[..], &[("e", "")]].concat();
-    let wrong: [(&[(&str, &str)], &str, &str); 8] = [
+    let wrong: [(Given<'_>, &str, &str); 8] = [
         (&[("", "x")], "no name", "1 to 64"),
         (&[("a b", "x")], "\"a b\"", "1 to 64"),
         (&[(&long, "x")], "65 bytes", "1 to 64"),
