@@ -53,16 +53,16 @@ pub const MAX_PUSH_BYTES: usize = 1 << 20;
 /// A [`Message`] or [`MessageBatch`] in its encoded form. Cloning it copies no bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Encoded {
-    /// All fields; of a batch, up to where its contents begin.
+    /// All fields up to where the rest begins.
     pub head: Bytes,
-    /// A batch's contents, which are the end of it.
-    pub contents: Bytes,
+    /// What is the end of it and kept apart, since others share it: a batch's contents, a message's headers.
+    pub rest: Bytes,
 }
 
 impl prost::Message for Encoded {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         buf.put_slice(&self.head);
-        buf.put_slice(&self.contents);
+        buf.put_slice(&self.rest);
     }
 
     /// A server never decodes what it only sends, so this refuses.
@@ -80,7 +80,7 @@ impl prost::Message for Encoded {
     }
 
     fn encoded_len(&self) -> usize {
-        self.head.len() + self.contents.len()
+        self.head.len() + self.rest.len()
     }
 
     fn clear(&mut self) {

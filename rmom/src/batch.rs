@@ -186,7 +186,7 @@ impl Batch {
         let part = self.encode(0, Some(topics), NO_LIMIT);
         // Those of different topics are never more than the batch; patterns overlap, and there may be any number of
         // them. What there is no room for is encoded for each subscriber, and nothing is not worth being kept.
-        let bytes = part.encoded.head.len() + part.encoded.contents.len();
+        let bytes = part.encoded.head.len() + part.encoded.rest.len();
         if part.messages > 0 && (kept.parts.is_empty() || kept.bytes + bytes <= self.size()) {
             kept.bytes += bytes;
             kept.parts.push((topics.clone(), part.clone()));
@@ -328,7 +328,7 @@ impl Batch {
         encode_varint(bytes as u64, &mut head);
         Encoded {
             head: head.freeze(),
-            contents,
+            rest: contents,
         }
     }
 
@@ -346,19 +346,22 @@ struct Singly {
     encoded: Bytes,
     /// Where each ends.
     ends: Vec<u32>,
+    /// The headers of each run and the index behind its last message; nothing where no message has any. They are the end
+    /// of each of its messages, and one copy does for all.
+    headers: Vec<(usize, Bytes)>,
 }
 
 impl Singly {
     fn encode(batch: &Batch) -> Self {
         let topics = |run: &Run| run.topic.as_deref().unwrap_or(NO_TOPIC).len();
-        let headers = |run: &Run| run.headers.as_ref().map_or(0, |all| all.encoded_len());
         let overhead: usize = batch
             .runs
             .iter()
-            .map(|run| run.count as usize * (OVERHEAD + topics(run) + headers(run)))
+            .map(|run| run.count as usize * (OVERHEAD + topics(run)))
             .sum();
         let mut buffer = BytesMut::with_capacity(batch.contents.len() + overhead);
         let mut single_ends = Vec::with_capacity(batch.len());
+        let mut headers = Vec::new();
         for run in &batch.runs {
             let topic = run.topic.as_deref().unwrap_or(NO_TOPIC).as_bytes();
             for number in 0..run.count {
@@ -374,25 +377,37 @@ impl Singly {
                 put_bytes(&mut buffer, TOPIC, topic);
                 encode_key(SEQ, WireType::Varint, &mut buffer);
                 encode_varint((batch.first_seq + index as i64) as u64, &mut buffer);
-                if let Some(headers) = &run.headers {
-                    headers.encode(HEADERS, &mut buffer);
-                }
                 single_ends.push(buffer.len() as u32);
+            }
+            if batch.header_bytes > 0 {
+                headers.push((single_ends.len(), Self::encode_headers(run)));
             }
         }
         Self {
             encoded: buffer.freeze(),
             ends: single_ends,
+            headers,
         }
+    }
+
+    fn encode_headers(run: &Run) -> Bytes {
+        let mut buffer = BytesMut::new();
+        if let Some(headers) = &run.headers {
+            buffer.reserve(headers.encoded_len());
+            headers.encode(HEADERS, &mut buffer);
+        }
+        buffer.freeze()
     }
 
     fn message(&self, index: usize) -> Encoded {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let run = self.headers.partition_point(|(end, _)| *end <= index);
+        let headers = self.headers.get(run).map(|(_, headers)| headers.clone());
         Encoded {
             head: self
                 .encoded
                 .slice(start as usize..self.ends[index] as usize),
-            contents: Bytes::new(),
+            rest: headers.unwrap_or_default(),
         }
     }
 }

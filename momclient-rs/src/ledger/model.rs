@@ -93,9 +93,8 @@ struct Made {
 
 /// What a push carries: some nothing, and some the same as those beside them.
 fn headers(place: u64) -> Option<Headers> {
-    let of = (place / 2 % 3).to_string();
-    let pairs = (place / 2 % 3 > 0).then_some(("of", of));
-    Headers::new(pairs).unwrap()
+    let of = place / 2 % 3;
+    Headers::new((of > 0).then(|| ("of", of.to_string()))).unwrap()
 }
 
 impl Model {

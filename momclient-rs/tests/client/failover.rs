@@ -113,8 +113,8 @@ async fn headers_are_there_after_a_failover_and_for_whoever_catches_up() {
             0 => PushOptions::new(),
             _ => PushOptions::new().header("traceparent", &value),
         };
-        let pushed = pusher.push_with(n.to_string(), &options).await.unwrap();
-        assert_eq!(pushed.seq, n);
+        let receipt = pusher.push_with(n.to_string(), &options).await;
+        assert_eq!(receipt.unwrap().seq, n);
     };
     let in_order = |numbers: std::ops::RangeInclusive<i64>| {
         stream::iter(numbers)
