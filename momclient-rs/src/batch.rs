@@ -89,14 +89,14 @@ struct Place {
 }
 
 impl Message {
-    /// What the message carries beside its content, as a `traceparent`.
+    /// What the message carries beside its content, such as a `traceparent`.
     pub fn headers(&self) -> Headers<'_> {
         Headers::new(&self.headers)
     }
 }
 
 impl<'a> MessageRef<'a> {
-    /// What the message carries beside its content, as a `traceparent`.
+    /// What the message carries beside its content, such as a `traceparent`.
     pub fn headers(&self) -> Headers<'a> {
         Headers::new(self.headers)
     }
