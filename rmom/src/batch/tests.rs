@@ -177,3 +177,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn headers_of_a_run_are_counted_and_kept_once() {
+    let headers = vec![protos::Header {
+        name: "traceparent".to_owned(),
+        value: "v".repeat(1000),
+    }];
+    let seen = |n: u128, headers: &[protos::Header]| {
+        let seq = FIRST + n as i64;
+        (
+            seq,
+            Uuid::from_u128(n),
+            None,
+            b"x".to_vec(),
+            headers.to_vec(),
+        )
+    };
+    let bare = batch(&[seen(0, &[]), seen(2, &[])]);
+    let all = [seen(0, &[]), seen(2, &headers), seen(3, &headers)];
+    let with = batch(&all);
+    let more = with.size() - bare.size();
+    assert!((1011..1050).contains(&more), "{more} bytes more");
+    let rests = [0, 1, 2].map(|index| with.message(index).rest);
+    assert!(rests[0].is_empty());
+    assert_eq!(rests[1].as_ptr(), rests[2].as_ptr());
+    assert!(bare.message(0).rest.is_empty());
+}
