@@ -11,7 +11,7 @@ import pytest
 
 from momclient import Message, ServerFault
 from momclient._delivery import Credits, messages
-from momclient._proto.messages_pb2 import BatchSubscription, MessageBatch, Run, SubscriptionRequest
+from momclient._proto.messages_pb2 import BatchSubscription, Header, MessageBatch, Run, SubscriptionRequest
 
 FIRST = uuid.UUID("01900000-0000-7000-8000-0000000000fe")
 OTHER = uuid.UUID("01900000-0000-7000-8000-ffff00000000")
@@ -25,7 +25,7 @@ def batch_of(first_seq: int, runs: Iterable[Run], contents: list[bytes]) -> Mess
 def some() -> MessageBatch:
     runs = [
         Run(count=3, topic="a", id=FIRST.bytes),
-        Run(count=1, topic="__none__", id=OTHER.bytes, gap=2),
+        Run(count=1, topic="__none__", id=OTHER.bytes, gap=2, headers=[Header(name="a", value="1")]),
     ]
     return batch_of(5, runs, [b"one", b"", b"three", b"four"])
 
@@ -35,7 +35,7 @@ def test_each_message_has_its_id_sequence_topic_and_content() -> None:
         Message("01900000-0000-7000-8000-0000000000fe", b"one", "a", 5),
         Message("01900000-0000-7000-8000-0000000000ff", b"", "a", 6),
         Message("01900000-0000-7000-8000-000000000100", b"three", "a", 7),
-        Message("01900000-0000-7000-8000-ffff00000000", b"four", None, 10),
+        Message("01900000-0000-7000-8000-ffff00000000", b"four", None, 10, {"a": "1"}),
     ]
 
 
@@ -58,6 +58,9 @@ def test_a_batch_that_makes_no_sense_is_a_fault() -> None:
 def test_a_message_is_a_value() -> None:
     message = Message(id="a", content=b"text", topic=None, seq=1)
     assert message == Message("a", b"text", None, 1)
+    assert message != Message("a", b"text", None, 1, {"a": "1"})
+    assert Message("a", b"text", None, 1, {"a": "1"}) in {Message("a", b"text", None, 1, {"a": "1"})}
+    assert repr(Message("a", b"", None, 1, {"a": "1"})).endswith("seq=1, headers={'a': '1'})")
     assert len({message, Message("a", b"text", None, 1), Message("a", b"text", None, 2)}) == 2
     assert message != ("a", b"text", None, 1)
     assert repr(message) == "Message(id='a', content=b'text', topic=None, seq=1)"

@@ -40,14 +40,21 @@ class Line:
         self.answer(PushAnswer(seq=seq, window_messages=messages, window_bytes=size))
         return opening
 
-    def add(self, *contents: bytes, topic: str = "t", timeout: float = 60.0, key: bytes = b"") -> Push:
+    def add(
+        self,
+        *contents: bytes,
+        topic: str = "t",
+        timeout: float = 60.0,
+        key: bytes = b"",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> Push:
         push: Push
         together = len(contents) > 1
 
         def done() -> None:
             self.woken.append(push)
 
-        push = Push(contents, topic, timeout=timeout, done=done, key=key, together=together)
+        push = Push(contents, topic, timeout=timeout, done=done, key=key, headers=headers, together=together)
         self.pushes.add(push)
         return push
 
@@ -110,6 +117,15 @@ def test_what_waits_goes_out_as_one_batch_with_runs_of_equal_topic() -> None:
     assert list(batch.runs) == [Run(count=2, topic="a"), Run(count=1, topic="b"), Run(count=1, topic="a")]
     assert contents(batch) == [b"one", b"", b"three", b"four"]
     assert line.takes_nothing()
+
+
+def test_messages_with_different_headers_are_in_different_runs() -> None:
+    line = Line()
+    trace = (("a", ""), ("traceparent", "00-ab-cd-01"))
+    for headers in ((), trace, trace, (("a", "1"),), ()):
+        line.add(b"x", headers=headers)
+    sent = [[(header.name, header.value) for header in run.headers] for run in line.take().runs]
+    assert sent == [[], list(trace), [("a", "1")], []]
 
 
 def test_ids_are_made_of_pusher_and_number_or_brought() -> None:

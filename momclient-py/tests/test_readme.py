@@ -90,7 +90,7 @@ def test_the_errors_are_drawn_alike() -> None:
 
 
 def test_the_examples_of_the_package_work_until_they_are_interrupted(news: str) -> None:
-    plain, asynchronous, starts, repeated, _, _ = examples(HERE / "README.md")
+    plain, asynchronous, starts, traced, repeated, _, _ = examples(HERE / "README.md")
     for code, lines in ((plain, [r"[0-9a-f-]{36} 1", "1 weather Sunny."]), (asynchronous, ["1 weather Sunny."])):
         with start(code, news) as example, deadline(example):
             assert example.stdout is not None
@@ -103,6 +103,9 @@ def test_the_examples_of_the_package_work_until_they_are_interrupted(news: str) 
     out, err = start(starts, news).communicate(timeout=SECONDS)
     assert err == ""
     assert out.splitlines() == re.findall(r"# (.*)$", starts, re.MULTILINE) == ["Fog.", "weather.sea.north"]
+    out, err = start(traced, news).communicate(timeout=SECONDS)
+    assert err == ""
+    assert out.splitlines() == re.findall(r"# (00-.*)$", traced, re.MULTILINE)
     out, err = start(repeated, news).communicate(timeout=SECONDS)
     assert err == ""
     assert out.splitlines() == re.findall(r"# (False|True)$", repeated, re.MULTILINE) == ["False", "True"]

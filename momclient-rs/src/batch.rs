@@ -7,10 +7,11 @@ use std::iter::FusedIterator;
 use std::slice;
 
 use bytes::Bytes;
-use protos::{MessageBatch, Run, ends};
+use protos::{Header, MessageBatch, Run, ends};
 use uuid::Uuid;
 
 use crate::error::{Error, Reason};
+use crate::headers::Headers;
 
 /// A message as it was committed.
 ///
@@ -29,6 +30,7 @@ pub struct Message {
     pub topic: Option<String>,
     /// What was pushed.
     pub content: Bytes,
+    headers: Vec<Header>,
 }
 
 /// A message of a [`Batch`], in place.
@@ -43,6 +45,7 @@ pub struct MessageRef<'a> {
     pub topic: Option<&'a str>,
     /// What was pushed.
     pub content: &'a [u8],
+    headers: &'a [Header],
 }
 
 /// Messages in the order of their sequence, at least one: what [`Subscriber::next_batch`](crate::Subscriber::next_batch)
@@ -64,6 +67,7 @@ pub struct Messages<'a> {
     /// Those of the present run that are left.
     of_run: u32,
     topic: Option<&'a str>,
+    headers: &'a [Header],
     /// Of the next message, as is the sequence.
     id: u128,
     seq: i64,
@@ -82,6 +86,20 @@ struct Place {
     /// How many of the batch.
     index: usize,
     seq: i64,
+}
+
+impl Message {
+    /// What the message carries beside its content, such as a `traceparent`.
+    pub fn headers(&self) -> Headers<'_> {
+        Headers::new(&self.headers)
+    }
+}
+
+impl<'a> MessageRef<'a> {
+    /// What the message carries beside its content, such as a `traceparent`.
+    pub fn headers(&self) -> Headers<'a> {
+        Headers::new(self.headers)
+    }
 }
 
 impl Batch {
@@ -166,6 +184,7 @@ impl Batch {
             runs: self.received.runs.get(run..).unwrap_or_default().iter(),
             of_run: 0,
             topic: None,
+            headers: &[],
             id: 0,
             seq,
             ends: ends.get(index..).unwrap_or_default(),
@@ -182,7 +201,13 @@ impl Batch {
 
     /// The first message, which is left out from then on.
     pub(crate) fn take(&mut self) -> Option<Message> {
-        let MessageRef { id, seq, topic, .. } = self.iter().next()?;
+        let MessageRef {
+            id,
+            seq,
+            topic,
+            headers,
+            ..
+        } = self.iter().next()?;
         let message = Message {
             id,
             seq,
@@ -191,6 +216,7 @@ impl Batch {
                 .received
                 .contents
                 .slice(ends::range(&self.received.ends, self.place.index)),
+            headers: headers.to_vec(),
         };
         self.skip();
         Some(message)
@@ -246,6 +272,7 @@ impl<'a> Messages<'a> {
         self.of_run = run.count - before;
         let topic = run.topic.as_str();
         self.topic = (!topic.is_empty() && topic != protos::NO_TOPIC).then_some(topic);
+        self.headers = &run.headers;
     }
 }
 
@@ -266,6 +293,7 @@ impl<'a> Iterator for Messages<'a> {
             seq: self.seq,
             topic: self.topic,
             content: &self.contents[self.start..end],
+            headers: self.headers,
         };
         self.ends = ends;
         self.start = end;
@@ -288,6 +316,16 @@ impl FusedIterator for Messages<'_> {}
 mod tests {
     use super::*;
 
+    /// Of the messages with a topic, which says what it is.
+    fn headers(topic: &str) -> Vec<Header> {
+        let named = [topic].into_iter().filter(|topic| !topic.is_empty());
+        let headers = named.map(|topic| Header {
+            name: "of".to_owned(),
+            value: topic.to_owned(),
+        });
+        headers.collect()
+    }
+
     /// A batch with a run for each of these: messages, gap, topic. Contents are their sequences.
     fn received(first_seq: i64, runs: &[(u32, u32, &str)]) -> MessageBatch {
         let (mut all, mut contents, mut seq) = (Vec::new(), Vec::new(), first_seq);
@@ -305,6 +343,7 @@ mod tests {
                 topic: (*topic).to_owned(),
                 id: Bytes::copy_from_slice(&id.to_be_bytes()),
                 together: false,
+                headers: headers(topic),
             }
         });
         let runs = runs.collect();
@@ -335,6 +374,11 @@ mod tests {
         assert_eq!(seqs(&batch), [6, 7, 8, 12, 13]);
         let topics: Vec<_> = batch.iter().map(|message| message.topic).collect();
         assert_eq!(topics, [Some("a"), Some("a"), None, Some("b"), Some("b")]);
+        let headers = batch.iter().map(|message| message.headers());
+        let of: Vec<_> = headers.clone().map(|headers| headers.get("of")).collect();
+        assert_eq!(of, topics);
+        let pairs: Vec<_> = headers.flatten().collect();
+        assert_eq!(pairs, [("of", "a"), ("of", "a"), ("of", "b"), ("of", "b")]);
         assert_eq!(
             (batch.len(), batch.first_seq(), batch.last_seq()),
             (5, 6, 13)
@@ -363,6 +407,7 @@ mod tests {
                     (first.topic, first.content),
                     (taken.topic.as_deref(), &taken.content[..])
                 );
+                assert_eq!(first.headers(), taken.headers());
                 batch.take();
                 expected.remove(0);
             }

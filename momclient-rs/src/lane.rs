@@ -323,6 +323,7 @@ mod tests {
         Push {
             contents: content.into(),
             topic: None,
+            headers: None,
             kind: Kind::Plain,
         }
     }

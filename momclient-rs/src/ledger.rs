@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use protos::headers::Headers;
 use protos::{MAX_PUSH_BYTES, MAX_PUSH_MESSAGES, PushAnswer, PushBatch, ends};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -81,6 +82,7 @@ pub(crate) struct Ledger {
 pub(crate) struct Push<'a> {
     pub(crate) contents: Bytes,
     pub(crate) topic: Option<&'a str>,
+    pub(crate) headers: Option<Box<Headers>>,
     pub(crate) kind: Kind,
 }
 
@@ -150,9 +152,11 @@ impl Ledger {
             Kind::Together(ends) => ends::count(ends) as u32,
         };
         let topic = push.topic.map(|topic| self.shared(topic));
+        let header_bytes = push.headers.as_ref().map_or(0, |headers| headers.bytes());
         self.pending.push_back(Pending {
             topic,
-            size: push.contents.len(),
+            headers: push.headers,
+            size: push.contents.len() + header_bytes,
             contents: push.contents,
             kind: push.kind,
             deadline,

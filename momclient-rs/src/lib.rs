@@ -57,6 +57,25 @@
 //! # }
 //! ```
 //!
+//! # Headers
+//!
+//! A message may carry headers beside its content. A `traceparent` is the one that most want: the receiver goes on with
+//! the trace of the sender. Whatever puts one into a map of texts has the map for headers, and takes it out of them.
+//!
+//! ```no_run
+//! # async fn example(pusher: momclient::Pusher, message: momclient::Message) -> Result<(), momclient::Error> {
+//! use momclient::PushOptions;
+//! use std::collections::HashMap;
+//!
+//! let mut carrier: HashMap<String, String> = HashMap::new();
+//! // opentelemetry: propagator.inject_context(&context, &mut carrier);
+//! pusher.push_with("It rains.", &PushOptions::new().headers(&carrier)).await?;
+//!
+//! let traceparent = message.headers().get("traceparent");
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Many messages at once
 //!
 //! Messages are received in batches. [`Subscriber::next`] takes one at a time out of them; [`Subscriber::next_batch`]
@@ -116,6 +135,7 @@ mod batch;
 mod client;
 mod driver;
 mod error;
+mod headers;
 mod lane;
 mod ledger;
 mod link;
@@ -130,11 +150,12 @@ pub use batch::{Batch, Message, MessageRef, Messages};
 pub use bytes::Bytes;
 pub use client::{Channel, MoMClient, MoMClientBuilder, MoMInfo};
 pub use error::{Error, Reason};
+pub use headers::Headers;
 pub use operations::{
     ChannelTopic, Event, ManagerState, Mom, Overview, Owner, Peeked, PeekedMessage, QueueDetails,
     Rates, Subscription, Totals,
 };
-pub use pusher::{Pusher, PusherBuilder};
+pub use pusher::{PushOptions, Pusher, PusherBuilder};
 pub use receipts::{Receipt, Receipts};
 pub use subscriber::{Start, Subscriber, SubscriberBuilder};
 pub use uuid::Uuid;

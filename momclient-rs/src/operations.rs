@@ -1,5 +1,7 @@
 //! What operators see and do, through the manager: how full queues are, how MoMs are, what happened.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -205,6 +207,9 @@ pub struct PeekedMessage {
     pub size: u64,
     /// The content in base64.
     pub content: String,
+    /// What it carries beside its content.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
 }
 
 /// Something that was decided or noticed.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use protos::headers::Headers;
 use protos::{MAX_PUSH_BYTES, MAX_PUSH_MESSAGES, codes, ends, names};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -49,7 +50,7 @@ const LONGEST_WITH_ID: Duration = Duration::from_mins(1);
 /// queue moves, the MoM restarts, there is no room. However often it is tried, it makes **one message at the most**: it
 /// is numbered, and MoMs know it again. Only a push whose deadline comes before its answer, or whose future is dropped,
 /// has an unknown outcome; to try such a one again safely, even from another process, give its message an id with
-/// [`Pusher::push_with_id`].
+/// [`PushOptions::id`].
 #[derive(Clone, Debug)]
 pub struct Pusher {
     shared: Arc<Shared>,
@@ -64,6 +65,15 @@ pub struct PusherBuilder {
     connections: usize,
     in_flight: usize,
     deadline: Duration,
+}
+
+/// What goes with a message beside its content: for [`Pusher::push_with`] and [`Pusher::push_many_with`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "options are for a push"]
+pub struct PushOptions<'a> {
+    topic: Option<&'a str>,
+    id: Option<Uuid>,
+    headers: Vec<(&'a str, &'a str)>,
 }
 
 #[derive(Debug)]
@@ -168,6 +178,64 @@ impl IntoFuture for PusherBuilder {
     }
 }
 
+impl<'a> PushOptions<'a> {
+    /// Nothing beside the content.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn of(topic: Option<&'a str>) -> Self {
+        Self {
+            topic,
+            ..Self::default()
+        }
+    }
+
+    /// With a topic.
+    pub fn topic(mut self, topic: &'a str) -> Self {
+        self.topic = Some(topic);
+        self
+    }
+
+    /// With an id of the caller's own, so that the push can be repeated later, by another pusher or after a restart of the
+    /// program. Pushed again within the MoMs' `duplicate_window_secs` (two minutes by default), it makes no second
+    /// message: the receipt is that of the first, with `duplicate` set. With another content or topic it is an
+    /// [`Error::InvalidArgument`] with the code `id_conflict`; headers may be others, and those of the first stay.
+    ///
+    /// An id costs the MoM memory for the whole window, so a plain push is the cheaper one. It is tried for a minute at
+    /// the most, well within the window.
+    pub fn id(mut self, id: Uuid) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// With one more header. A message may have 16, with 4,096 bytes of names and values together. A name has 1 to 64 of
+    /// the characters a-z, 0-9, '.', '_' and '-' (upper case is folded), each once; a value at most 1,024 bytes and no
+    /// control characters. Anything else is an [`Error::InvalidArgument`] of the push.
+    pub fn header(mut self, name: &'a str, value: &'a str) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// With more headers, as of a map into which a tracing library has put what it wants to find at the receiver.
+    pub fn headers<N, V>(mut self, headers: impl IntoIterator<Item = (&'a N, &'a V)>) -> Self
+    where
+        N: AsRef<str> + ?Sized + 'a,
+        V: AsRef<str> + ?Sized + 'a,
+    {
+        let headers = headers.into_iter();
+        self.headers
+            .extend(headers.map(|(name, value)| (name.as_ref(), value.as_ref())));
+        self
+    }
+
+    fn checked_headers(&self) -> Result<Option<Box<Headers>>, Error> {
+        let headers = Headers::new(self.headers.iter().copied());
+        let headers = headers.map_err(|error| invalid(error.to_string()))?;
+        Ok(headers.map(Box::new))
+    }
+}
+
 impl Pusher {
     /// Pushes one message and waits until it is committed.
     ///
@@ -178,33 +246,46 @@ impl Pusher {
         content: impl Into<Bytes>,
         topic: Option<&str>,
     ) -> Result<Receipt, Error> {
-        let push = Push {
-            contents: content.into(),
-            topic: checked(topic)?,
-            kind: Kind::Plain,
-        };
-        self.lane().push(push, self.shared.deadline).await
+        self.push_with(content, &PushOptions::of(topic)).await
     }
 
-    /// As [`push`](Self::push), with an id of the caller's own, so that the push can be repeated later, by another
-    /// pusher or after a restart of the program. Pushed again within the MoMs' `duplicate_window_secs` (two minutes by
-    /// default), it makes no second message: the receipt is that of the first, with `duplicate` set. With another
-    /// content or topic it is an [`Error::InvalidArgument`] with the code `id_conflict`.
-    ///
-    /// An id costs the MoM memory for the whole window, so a plain push is the cheaper one. It is tried for a minute at
-    /// the most, well within the window.
+    /// As [`push`](Self::push), with an [id](PushOptions::id) of the caller's own.
     pub async fn push_with_id(
         &self,
         id: Uuid,
         content: impl Into<Bytes>,
         topic: Option<&str>,
     ) -> Result<Receipt, Error> {
+        let options = PushOptions::of(topic).id(id);
+        self.push_with(content, &options).await
+    }
+
+    /// As [`push`](Self::push), with all that may go with a message: its topic, an id of the caller's own, headers.
+    ///
+    /// ```no_run
+    /// # async fn example(pusher: momclient::Pusher, traceparent: &str) -> Result<(), momclient::Error> {
+    /// use momclient::PushOptions;
+    ///
+    /// let options = PushOptions::new().topic("sports").header("traceparent", traceparent);
+    /// let receipt = pusher.push_with("2:1", &options).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn push_with(
+        &self,
+        content: impl Into<Bytes>,
+        options: &PushOptions<'_>,
+    ) -> Result<Receipt, Error> {
+        let (kind, patience) = match options.id {
+            Some(id) => (Kind::Keyed(id), self.shared.deadline.min(LONGEST_WITH_ID)),
+            None => (Kind::Plain, self.shared.deadline),
+        };
         let push = Push {
             contents: content.into(),
-            topic: checked(topic)?,
-            kind: Kind::Keyed(id),
+            topic: checked(options.topic)?,
+            headers: options.checked_headers()?,
+            kind,
         };
-        let patience = self.shared.deadline.min(LONGEST_WITH_ID);
         self.lane().push(push, patience).await
     }
 
@@ -229,7 +310,23 @@ impl Pusher {
         contents: impl IntoIterator<Item = C>,
         topic: Option<&str>,
     ) -> Result<Receipts, Error> {
-        let topic = checked(topic)?;
+        self.push_many_with(contents, &PushOptions::of(topic)).await
+    }
+
+    /// As [`push_many`](Self::push_many), with the same headers for each of the messages. An id is for a single message
+    /// alone, so options with one are an [`Error::InvalidArgument`].
+    pub async fn push_many_with<C: AsRef<[u8]>>(
+        &self,
+        contents: impl IntoIterator<Item = C>,
+        options: &PushOptions<'_>,
+    ) -> Result<Receipts, Error> {
+        if options.id.is_some() {
+            let detail =
+                "id is given for messages that are pushed as one; legal is one with push_with";
+            return Err(invalid(detail));
+        }
+        let topic = checked(options.topic)?;
+        let headers = options.checked_headers()?;
         let (contents, ends) = joined(contents)?;
         let count = ends::count(&ends);
         let kind = if count == 1 {
@@ -240,6 +337,7 @@ impl Pusher {
         let push = Push {
             contents,
             topic,
+            headers,
             kind,
         };
         let first = self.lane().push(push, self.shared.deadline).await?;
@@ -273,11 +371,14 @@ fn checked(topic: Option<&str>) -> Result<Option<&str>, Error> {
     Ok(topic)
 }
 
+fn invalid(detail: impl Into<String>) -> Error {
+    Error::InvalidArgument(Reason::new(codes::INVALID_ARGUMENT, detail))
+}
+
 /// Contents one after another, and where each ends.
 fn joined<C: AsRef<[u8]>>(
     contents: impl IntoIterator<Item = C>,
 ) -> Result<(Bytes, Box<[u8]>), Error> {
-    let invalid = |detail| Error::InvalidArgument(Reason::new(codes::INVALID_ARGUMENT, detail));
     let (mut joined, mut ends) = (Vec::new(), Vec::new());
     for content in contents {
         joined.extend_from_slice(content.as_ref());

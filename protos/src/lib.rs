@@ -2,14 +2,16 @@
 //!
 //! Messages and the client stub are generated as usual. The server stub streams [`Encoded`] instead of
 //! [`Message`] and [`MessageBatch`], so that messages are encoded once, not once for each subscription, and receives
-//! each [`PushBatch`] as [`Received`], so that a small one cannot stand for much memory.
+//! each [`Push`] and [`PushBatch`] as [`Received`], so that a small one cannot stand for much memory.
 
 pub mod codes;
 pub mod ends;
+pub mod headers;
 pub mod names;
 
 use bytes::{Buf, BufMut, Bytes};
 use prost::DecodeError;
+use prost::Message as _;
 use prost::encoding::{DecodeContext, WireType, skip_field};
 
 /// What prost and tonic generate documents itself in `messages.proto`.
@@ -51,16 +53,16 @@ pub const MAX_PUSH_BYTES: usize = 1 << 20;
 /// A [`Message`] or [`MessageBatch`] in its encoded form. Cloning it copies no bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Encoded {
-    /// All fields; of a batch, up to where its contents begin.
+    /// All fields up to where the rest begins.
     pub head: Bytes,
-    /// A batch's contents, which are the end of it.
-    pub contents: Bytes,
+    /// What is the end of it and kept apart, since others share it: a batch's contents, a message's headers.
+    pub rest: Bytes,
 }
 
 impl prost::Message for Encoded {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         buf.put_slice(&self.head);
-        buf.put_slice(&self.contents);
+        buf.put_slice(&self.rest);
     }
 
     /// A server never decodes what it only sends, so this refuses.
@@ -78,7 +80,7 @@ impl prost::Message for Encoded {
     }
 
     fn encoded_len(&self) -> usize {
-        self.head.len() + self.contents.len()
+        self.head.len() + self.rest.len()
     }
 
     fn clear(&mut self) {
@@ -86,15 +88,84 @@ impl prost::Message for Encoded {
     }
 }
 
-/// A [`PushBatch`] of which no more runs are decoded than are legal, and one: a run takes two bytes of a message, and
-/// forty times as much in memory.
+/// A [`Push`] or [`PushBatch`] of which no more runs and headers are decoded than are legal, and one: each takes two
+/// bytes of a message, and many times as much in memory.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Received(pub PushBatch);
+pub struct Received<M>(pub M);
 
-/// The field `runs` of a [`PushBatch`].
-const RUNS: u32 = 5;
+/// What the server stub takes for a [`Push`].
+pub type ReceivedPush = Received<Push>;
 
-impl prost::Message for Received {
+/// What the server stub takes for a [`PushBatch`].
+pub type ReceivedBatch = Received<PushBatch>;
+
+/// A message with repeated fields that have a limit.
+pub trait Limited: prost::Message + Default {
+    /// Merges a field as [`prost::Message::merge_field`] does, unless it has as many as one that is refused.
+    fn merge_limited(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError>;
+}
+
+impl Limited for PushBatch {
+    fn merge_limited(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        const RUNS: u32 = 5;
+        if tag != RUNS {
+            return self.merge_field(tag, wire_type, buf, ctx);
+        }
+        if self.runs.len() > MAX_PUSH_MESSAGES {
+            return skip_field(wire_type, tag, buf, ctx);
+        }
+        let mut run = Received::<Run>::default();
+        prost::encoding::message::merge(wire_type, &mut run, buf, ctx)?;
+        self.runs.push(run.0);
+        Ok(())
+    }
+}
+
+impl Limited for Run {
+    fn merge_limited(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        const HEADERS: u32 = 6;
+        if tag == HEADERS && self.headers.len() > headers::MAX_HEADERS {
+            return skip_field(wire_type, tag, buf, ctx);
+        }
+        self.merge_field(tag, wire_type, buf, ctx)
+    }
+}
+
+impl Limited for Push {
+    fn merge_limited(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        const HEADERS: u32 = 6;
+        if tag == HEADERS && self.headers.len() > headers::MAX_HEADERS {
+            return skip_field(wire_type, tag, buf, ctx);
+        }
+        self.merge_field(tag, wire_type, buf, ctx)
+    }
+}
+
+impl<M: Limited> prost::Message for Received<M> {
     fn encode_raw(&self, buf: &mut impl BufMut) {
         self.0.encode_raw(buf);
     }
@@ -106,10 +177,7 @@ impl prost::Message for Received {
         buf: &mut impl Buf,
         ctx: DecodeContext,
     ) -> Result<(), DecodeError> {
-        if tag == RUNS && self.0.runs.len() > MAX_PUSH_MESSAGES {
-            return skip_field(wire_type, tag, buf, ctx);
-        }
-        self.0.merge_field(tag, wire_type, buf, ctx)
+        self.0.merge_limited(tag, wire_type, buf, ctx)
     }
 
     fn encoded_len(&self) -> usize {
@@ -140,9 +208,38 @@ mod tests {
                 contents: Bytes::from_static(b"after the runs"),
                 ..PushBatch::default()
             };
-            let Received(decoded) = Received::decode(batch.encode_to_vec().as_slice()).unwrap();
+            let Received(decoded) =
+                ReceivedBatch::decode(batch.encode_to_vec().as_slice()).unwrap();
             assert_eq!(decoded.runs.len(), received);
             assert_eq!((decoded.number, &decoded.contents), (7, &batch.contents));
+        }
+    }
+
+    #[test]
+    fn of_a_message_with_too_many_headers_only_as_many_are_decoded_as_tell_that() {
+        for (sent, received) in [(headers::MAX_HEADERS, 16), (100_000, 17)] {
+            let run = Run {
+                count: 1,
+                headers: vec![Header::default(); sent],
+                gap: 7,
+                ..Run::default()
+            };
+            let batch = PushBatch {
+                runs: vec![run; 2],
+                ..PushBatch::default()
+            };
+            let Received(decoded) =
+                ReceivedBatch::decode(batch.encode_to_vec().as_slice()).unwrap();
+            let decoded = decoded.runs.iter();
+            let decoded: Vec<_> = decoded.map(|run| (run.gap, run.headers.len())).collect();
+            assert_eq!(decoded, [(7, received); 2]);
+            let push = Push {
+                headers: vec![Header::default(); sent],
+                id: "before the headers".to_owned(),
+                ..Push::default()
+            };
+            let Received(decoded) = ReceivedPush::decode(push.encode_to_vec().as_slice()).unwrap();
+            assert_eq!((decoded.headers.len(), decoded.id), (received, push.id));
         }
     }
 }

@@ -125,6 +125,7 @@ function entry(label, message) {
       h("dl", { class: "meta" },
         h("div", {}, h("dt", {}, "Id"), h("dd", {}, h("code", {}, message.id))),
         h("div", {}, h("dt", {}, "Committed"), h("dd", {}, time(message.at))),
+        ...Object.entries(message.headers).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, h("code", {}, value)))),
         h("div", {}, h("dd", {}, h("a", { href: queuePath(label, "messages", message.seq), download: `${label}-${message.seq}` }, "Download")))),
       h("pre", { class: "as-text", tabindex: "0", "aria-label": `Content of message ${message.seq} as text` }, text === null ? "This is not text; look at it as hex, or download it." : cut(text, TEXT_SHOWN)),
       h("pre", { class: "as-hex", tabindex: "0", "aria-label": `Content of message ${message.seq} as hex` }, hex(content)));

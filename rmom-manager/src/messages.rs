@@ -1,9 +1,11 @@
 //! The messages of a queue as an operator looks at them: read without being consumed, pushed one at a time, purged.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use protos::{NO_TOPIC, Push, codes};
+use protos::headers::Headers;
+use protos::{Header, NO_TOPIC, Push, codes};
 use storage::StoredBatch;
 use tokio::time::{Instant, sleep};
 use tonic::{Code, Status};
@@ -39,6 +41,8 @@ pub struct Retained {
     pub at: DateTime<Utc>,
     /// What it says.
     pub content: Vec<u8>,
+    /// What it carries beside that.
+    pub headers: Option<Arc<Headers>>,
 }
 
 /// Some of the messages that a queue retains.
@@ -88,7 +92,7 @@ impl Manager {
                 .answer(store.committed_at(queue.id, &firsts))
                 .await?;
             for batch in &page.batches {
-                read += batch.messages.contents.len();
+                read += batch.messages.size();
                 match times.get(&batch.first_seq) {
                     Some(at) if !looking.take(batch, *at) => return Ok(looking.end(true)),
                     Some(_) => {}
@@ -120,6 +124,7 @@ impl Manager {
         &self,
         label: &str,
         topic: Option<&str>,
+        headers: Vec<Header>,
         content: Vec<u8>,
     ) -> Result<Pushed, Error> {
         let id = Uuid::now_v7();
@@ -129,6 +134,7 @@ impl Manager {
             queue_label: label.to_owned(),
             origin: None,
             id: id.to_string(),
+            headers,
         };
         let end = Instant::now() + PUSH_PATIENCE;
         let mut is_known = true;
@@ -233,6 +239,7 @@ impl Looking<'_> {
                         topic: run.topic.as_deref().map(str::to_owned),
                         at,
                         content: content.to_vec(),
+                        headers: run.headers.clone(),
                     });
                 }
                 self.last = seq;
@@ -256,8 +263,6 @@ impl Looking<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use storage::{Packed, Run};
 
     use super::*;
@@ -271,6 +276,7 @@ mod tests {
                     count: 1,
                     topic: topic.map(Arc::from),
                     is_keyed: false,
+                    headers: None,
                 };
                 messages.add(&run, &[], 0, &vec![b'x'; size]);
             }

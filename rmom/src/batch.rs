@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use protos::headers::Headers;
 use protos::{Encoded, NO_TOPIC, ends};
 use storage::{Packed, Run};
 use uuid::Uuid;
@@ -24,6 +25,7 @@ pub struct Batch {
     runs: Vec<Run>,
     ends: Vec<u8>,
     contents: Bytes,
+    header_bytes: usize,
     /// When the first push of it came; not known of what was read from the database.
     pushed_at: Option<Instant>,
     /// Whether somebody was handed some of it.
@@ -96,6 +98,7 @@ impl Add<(u32, u64)> for Credit {
 struct Stretch<'a> {
     id: Uuid,
     topic: Option<&'a str>,
+    headers: Option<&'a Headers>,
     from: usize,
     to: usize,
 }
@@ -108,6 +111,7 @@ impl Batch {
             runs: messages.runs,
             ends: messages.ends,
             contents: messages.contents.into(),
+            header_bytes: messages.header_bytes,
             pushed_at: None,
             is_delivered: AtomicBool::new(false),
             whole: OnceLock::new(),
@@ -152,7 +156,7 @@ impl Batch {
 
     /// Bytes held, without the encoded forms; each of those takes about as much again.
     pub fn size(&self) -> usize {
-        self.contents.len() + self.ends.len() + size_of_val(&self.runs[..])
+        self.contents.len() + self.header_bytes + self.ends.len() + size_of_val(&self.runs[..])
     }
 
     /// The messages from the index `from` on that are seen, as far as the credit goes: with `None` all are.
@@ -182,7 +186,7 @@ impl Batch {
         let part = self.encode(0, Some(topics), NO_LIMIT);
         // Those of different topics are never more than the batch; patterns overlap, and there may be any number of
         // them. What there is no room for is encoded for each subscriber, and nothing is not worth being kept.
-        let bytes = part.encoded.head.len() + part.encoded.contents.len();
+        let bytes = part.encoded.head.len() + part.encoded.rest.len();
         if part.messages > 0 && (kept.parts.is_empty() || kept.bytes + bytes <= self.size()) {
             kept.bytes += bytes;
             kept.parts.push((topics.clone(), part.clone()));
@@ -228,6 +232,7 @@ impl Batch {
                 stretches.push(Stretch {
                     id: Uuid::from_u128(run.id.as_u128() + (first - start) as u128),
                     topic: run.topic.as_deref(),
+                    headers: run.headers.as_deref(),
                     from: first,
                     to: last,
                 });
@@ -281,7 +286,9 @@ impl Batch {
         let Some(first) = stretches.first() else {
             return Encoded::default();
         };
-        let mut head = BytesMut::with_capacity(64 + 64 * stretches.len() + messages * ends::SIZE);
+        let mut head = BytesMut::with_capacity(
+            64 + 64 * stretches.len() + messages * ends::SIZE + self.header_bytes,
+        );
         encode_key(FIRST_SEQ, WireType::Varint, &mut head);
         encode_varint((self.first_seq + first.from as i64) as u64, &mut head);
         let mut before = first.from;
@@ -321,7 +328,7 @@ impl Batch {
         encode_varint(bytes as u64, &mut head);
         Encoded {
             head: head.freeze(),
-            contents,
+            rest: contents,
         }
     }
 
@@ -339,6 +346,9 @@ struct Singly {
     encoded: Bytes,
     /// Where each ends.
     ends: Vec<u32>,
+    /// The headers of each run and the index behind its last message; nothing where no message has any. They are the end
+    /// of each of its messages, and one copy does for all.
+    headers: Vec<(usize, Bytes)>,
 }
 
 impl Singly {
@@ -351,6 +361,7 @@ impl Singly {
             .sum();
         let mut buffer = BytesMut::with_capacity(batch.contents.len() + overhead);
         let mut single_ends = Vec::with_capacity(batch.len());
+        let mut headers = Vec::new();
         for run in &batch.runs {
             let topic = run.topic.as_deref().unwrap_or(NO_TOPIC).as_bytes();
             for number in 0..run.count {
@@ -368,20 +379,35 @@ impl Singly {
                 encode_varint((batch.first_seq + index as i64) as u64, &mut buffer);
                 single_ends.push(buffer.len() as u32);
             }
+            if batch.header_bytes > 0 {
+                headers.push((single_ends.len(), Self::encode_headers(run)));
+            }
         }
         Self {
             encoded: buffer.freeze(),
             ends: single_ends,
+            headers,
         }
+    }
+
+    fn encode_headers(run: &Run) -> Bytes {
+        let mut buffer = BytesMut::new();
+        if let Some(headers) = &run.headers {
+            buffer.reserve(headers.encoded_len());
+            headers.encode(HEADERS, &mut buffer);
+        }
+        buffer.freeze()
     }
 
     fn message(&self, index: usize) -> Encoded {
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        let run = self.headers.partition_point(|(end, _)| *end <= index);
+        let headers = self.headers.get(run).map(|(_, headers)| headers.clone());
         Encoded {
             head: self
                 .encoded
                 .slice(start as usize..self.ends[index] as usize),
-            contents: Bytes::new(),
+            rest: headers.unwrap_or_default(),
         }
     }
 }
@@ -391,6 +417,7 @@ const ID: u32 = 1;
 const CONTENT: u32 = 2;
 const TOPIC: u32 = 3;
 const SEQ: u32 = 4;
+const HEADERS: u32 = 5;
 
 /// Fields of [`protos::MessageBatch`].
 const FIRST_SEQ: u32 = 1;
@@ -416,6 +443,7 @@ fn put_run(buffer: &mut BytesMut, stretch: &Stretch<'_>, gap: usize) {
     const TOPIC: u32 = 2;
     const ID: u32 = 3;
     const GAP: u32 = 4;
+    const HEADERS: u32 = 6;
     let number = |value: usize| 1 + encoded_len_varint(value as u64);
     let count = stretch.to - stretch.from;
     let mut len = number(count) + 2 + 16;
@@ -424,6 +452,9 @@ fn put_run(buffer: &mut BytesMut, stretch: &Stretch<'_>, gap: usize) {
     }
     if gap > 0 {
         len += number(gap);
+    }
+    if let Some(headers) = stretch.headers {
+        len += headers.encoded_len();
     }
     encode_key(RUNS, WireType::LengthDelimited, buffer);
     encode_varint(len as u64, buffer);
@@ -437,162 +468,10 @@ fn put_run(buffer: &mut BytesMut, stretch: &Stretch<'_>, gap: usize) {
         encode_key(GAP, WireType::Varint, buffer);
         encode_varint(gap as u64, buffer);
     }
+    if let Some(headers) = stretch.headers {
+        headers.encode(HEADERS, buffer);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use prost::Message as _;
-
-    use super::*;
-
-    const FIRST: i64 = i64::MAX - 50;
-
-    /// A message as a test sees it: sequence, id, topic, content.
-    type Seen = (i64, Uuid, Option<String>, Vec<u8>);
-
-    fn messages() -> impl Strategy<Value = Vec<Seen>> {
-        let topic = prop_oneof![
-            Just(None),
-            Just(Some("a".to_owned())),
-            Just(Some("a.b".to_owned()))
-        ];
-        let one = (
-            topic,
-            prop::collection::vec(any::<u8>(), 0..4),
-            any::<bool>(),
-        );
-        prop::collection::vec(one, 1..20).prop_map(|all| {
-            let mut id = 1_u128 << 64;
-            let numbered = (FIRST..).zip(all);
-            let seen = numbered.map(|(seq, (topic, content, goes_on))| {
-                id += if goes_on { 1 } else { 1 << 32 };
-                (seq, Uuid::from_u128(id), topic, content)
-            });
-            seen.collect()
-        })
-    }
-
-    fn batch(all: &[Seen]) -> Batch {
-        let mut packed = Packed::default();
-        for (_, id, topic, content) in all {
-            let run = Run {
-                id: *id,
-                count: 1,
-                topic: topic.as_deref().map(Arc::from),
-                is_keyed: false,
-            };
-            packed.add(&run, &[], 0, content);
-        }
-        Batch::new(FIRST, packed)
-    }
-
-    fn encoded(encoded: &Encoded) -> Bytes {
-        encoded.encode_to_vec().into()
-    }
-
-    fn decode(part: &Part) -> Vec<Seen> {
-        let batch = protos::MessageBatch::decode(encoded(&part.encoded)).unwrap();
-        assert!(ends::fit(&batch.ends, batch.contents.len()));
-        let mut seen = Vec::new();
-        let mut seq = batch.first_seq;
-        for run in batch.runs {
-            seq += i64::from(run.gap);
-            for number in 0..run.count {
-                let id = Uuid::from_slice(&run.id).unwrap().as_u128() + u128::from(number);
-                let topic = (!run.topic.is_empty()).then(|| run.topic.clone());
-                let content = batch.contents[ends::range(&batch.ends, seen.len())].to_vec();
-                seen.push((seq, Uuid::from_u128(id), topic, content));
-                seq += 1;
-            }
-        }
-        assert_eq!(seen.len(), part.messages);
-        assert_eq!(ends::count(&batch.ends), part.messages);
-        assert_eq!(batch.contents.len(), part.bytes);
-        seen
-    }
-
-    #[test]
-    fn what_is_kept_for_patterns_is_no_more_than_the_batch_itself() {
-        let topics = ["a.b", "a.c", "b.c", "b.a"];
-        let all: Vec<Seen> = (0..40)
-            .map(|n| {
-                let topic = Some(topics[n % 4].to_owned());
-                (
-                    FIRST + n as i64,
-                    Uuid::from_u128((n as u128) << 40),
-                    topic,
-                    vec![0; 500],
-                )
-            })
-            .collect();
-        let batch = batch(&all);
-        let credit = Credit {
-            messages: 100,
-            bytes: 1 << 20,
-        };
-        let patterns = ["a.*", "*.c", "b.*", "*.b", "*.a", ">", "nothing.*"];
-        for _ in 0..2 {
-            for pattern in patterns {
-                let part = batch.part(0, Some(&Arc::new(Topics::new(pattern))), credit);
-                let expected = match pattern {
-                    ">" => 40,
-                    "nothing.*" => 0,
-                    "*.b" | "*.a" => 10,
-                    _ => 20,
-                };
-                assert_eq!(part.messages, expected, "{pattern}");
-            }
-        }
-        let kept = lock(&batch.by_topics);
-        assert_eq!(
-            kept.parts.len(),
-            2,
-            "with a quarter of the third there is no room for it"
-        );
-        assert!(kept.bytes <= batch.size());
-    }
-
-    proptest! {
-        #[test]
-        fn a_client_decodes_what_matches_in_parts_of_any_size(
-            all in messages(),
-            topics in prop::sample::select(vec![None, Some("a"), Some("a.b"), Some("b"), Some("a.*"), Some(">")]),
-            from in 0usize..20, messages in 1usize..8, bytes in 1usize..12, is_bounded in any::<bool>(),
-        ) {
-            let batch = batch(&all);
-            let topics = topics.map(|text| Arc::new(Topics::new(text)));
-            let credit = if is_bounded { Credit { messages, bytes } } else { Credit { messages: 100, bytes: 1000 } };
-            let is_seen = |seen: &&Seen| topics.as_ref().is_none_or(|topics| topics.see(seen.2.as_deref()));
-            let expected: Vec<Seen> = all.iter().skip(from).filter(is_seen).cloned().collect();
-            let ranges = batch.seen(from, topics.as_deref()).into_iter().flatten();
-            let seqs: Vec<i64> = ranges.map(|index| FIRST + index as i64).collect();
-            prop_assert_eq!(seqs, expected.iter().map(|seen| seen.0).collect::<Vec<_>>());
-            let (mut seen, mut next) = (Vec::new(), from);
-            while next < batch.len() {
-                let part = batch.part(next, topics.as_ref(), credit);
-                prop_assert!(part.next > next, "it goes on");
-                prop_assert!(part.messages <= credit.messages);
-                let decoded = if part.messages > 0 { decode(&part) } else { Vec::new() };
-                let last = decoded.last().map_or(0, |last| last.3.len());
-                let fits = part.bytes <= credit.bytes || part.bytes - last < credit.bytes;
-                prop_assert!(fits, "only the last message may exceed");
-                seen.extend(decoded);
-                next = part.next;
-            }
-            prop_assert_eq!(seen, expected);
-        }
-
-        #[test]
-        fn a_client_of_single_messages_decodes_the_same(all in messages()) {
-            let batch = batch(&all);
-            for (index, (seq, id, topic, content)) in all.iter().enumerate() {
-                let one = protos::Message::decode(encoded(&batch.message(index))).unwrap();
-                prop_assert_eq!(one.seq, *seq);
-                prop_assert_eq!(one.id, id.to_string());
-                prop_assert_eq!(&one.topic, topic.as_deref().unwrap_or(NO_TOPIC));
-                prop_assert_eq!(&one.content[..], &content[..]);
-            }
-        }
-    }
-}
+mod tests;

@@ -134,7 +134,7 @@ impl Committer {
                 self.spare.push(taken);
             } else {
                 taken.pack();
-                bytes += taken.messages.contents.len();
+                bytes += taken.messages.size();
                 round.push((queue, taken));
             }
             if bytes >= STATEMENT_BYTES {

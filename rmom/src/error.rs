@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use protos::headers::InvalidHeader;
 use protos::names::InvalidName;
 use protos::{Refusal, codes};
 use storage::MomAddress;
@@ -23,6 +24,9 @@ pub enum Error {
     /// A label or topic is not legal.
     #[error("{0}")]
     InvalidName(#[from] InvalidName),
+    /// A header is not legal, or there are too many.
+    #[error("{0}")]
+    InvalidHeader(#[from] InvalidHeader),
     /// A channel id is not a UUID.
     #[error("the channel id {0:?} is not a UUID")]
     InvalidChannelId(String),
@@ -118,7 +122,7 @@ impl Error {
             }
             Self::InvalidName(_) => (codes::INVALID_LABEL, Code::InvalidArgument),
             Self::InvalidChannelId(_) => (codes::INVALID_CHANNEL_ID, Code::InvalidArgument),
-            Self::OutOfRange { .. } | Self::Malformed { .. } => {
+            Self::OutOfRange { .. } | Self::Malformed { .. } | Self::InvalidHeader(_) => {
                 (codes::INVALID_ARGUMENT, Code::InvalidArgument)
             }
             Self::MessageTooLarge { .. } => (codes::MESSAGE_TOO_LARGE, Code::InvalidArgument),

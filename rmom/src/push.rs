@@ -75,9 +75,9 @@ impl Pushed {
         self.run.count as usize
     }
 
-    /// Bytes of their contents.
+    /// Bytes of their contents and headers.
     pub fn size(&self) -> usize {
-        self.contents.len()
+        self.contents.len() + self.run.header_bytes()
     }
 
     /// All contents, one after the other: of a single message, its content.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::stream::{self, Stream};
+use protos::headers::Headers;
 use protos::{
     MAX_PUSH_BYTES, MAX_PUSH_MESSAGES, OpenPusherRequest, OpenPusherResponse, Push, PushAnswer,
-    PushBatch, PushOkResponse, Received, ends, names,
+    PushBatch, PushOkResponse, Received, ReceivedBatch, ends, names,
 };
 use storage::chaos::{self, Mutant};
 use storage::{Run, Store};
@@ -105,6 +106,7 @@ impl Pushes {
     pub async fn push(&self, push: Push) -> Result<PushOkResponse, Error> {
         let label = names::label(push.queue_label)?;
         let topic = names::topic(push.topic)?;
+        let headers = Headers::received(push.headers)?;
         self.check_size(push.content.len())?;
         let claim = Claim::of(push.origin, &push.id)?;
         let _room = self.check_room()?;
@@ -115,6 +117,7 @@ impl Pushes {
             count: 1,
             topic: topic.map(Arc::from),
             is_keyed: matches!(claim, Claim::Key(_)),
+            headers: headers.map(Arc::new),
         };
         let origin = match claim {
             Claim::None(_) => Origin::Anonymous,
@@ -159,7 +162,7 @@ impl Pushes {
     /// Serves a stream of pushes, of which `incoming` is to bring the opening first.
     pub async fn stream(
         self: &Arc<Self>,
-        mut incoming: Streaming<Received>,
+        mut incoming: Streaming<ReceivedBatch>,
     ) -> Result<impl Stream<Item = Result<PushAnswer, Status>> + use<>, Status> {
         let room = self.check_room()?;
         let opening = incoming.message().await?.and_then(|first| first.0.open);
@@ -204,7 +207,7 @@ struct PushStream {
     queue: Arc<Queue>,
     open: OpenStream,
     opened: Opened,
-    incoming: Streaming<Received>,
+    incoming: Streaming<ReceivedBatch>,
     is_reading: bool,
     outbox: Arc<Outbox>,
     /// Whether the opening was.
@@ -272,9 +275,14 @@ impl PushStream {
         for run in batch.runs {
             number += run.gap;
             let to = from + run.count as usize;
-            let (topic, key) = match (topic(run.topic), key(&run.id, run.count)) {
-                (Ok(topic), Ok(key)) => (topic, key),
-                (Err(error), _) | (_, Err(error)) => {
+            let common = Common::of(run.count, run.topic, &run.id, run.headers);
+            let Common {
+                topic,
+                key,
+                headers,
+            } = match common {
+                Ok(common) => common,
+                Err(error) => {
                     self.refuse(number, run.count, error);
                     (number, from) = (number.wrapping_add(run.count), to);
                     continue;
@@ -298,6 +306,7 @@ impl PushStream {
                     count,
                     topic: topic.clone(),
                     is_keyed: key.is_some(),
+                    headers: headers.clone(),
                 };
                 let mut pushed = Pushed::slice(new, from, shared, Origin::Pusher(attempt), answer);
                 if chaos::is(Mutant::RetryWithoutId) {
@@ -376,6 +385,28 @@ fn check_shape(batch: &mut PushBatch) -> Result<(), Error> {
         return malformed("ends", "does not rise to the length of contents");
     }
     Ok(())
+}
+
+/// What the messages of a run have in common.
+struct Common {
+    topic: Option<Arc<str>>,
+    key: Option<Uuid>,
+    headers: Option<Arc<Headers>>,
+}
+
+impl Common {
+    fn of(
+        count: u32,
+        topic: String,
+        id: &[u8],
+        headers: Vec<protos::Header>,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            topic: self::topic(topic)?,
+            key: key(id, count)?,
+            headers: Headers::received(headers)?.map(Arc::new),
+        })
+    }
 }
 
 fn topic(given: String) -> Result<Option<Arc<str>>, Error> {

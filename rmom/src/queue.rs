@@ -568,7 +568,7 @@ impl Drop for Queue {
     }
 }
 
-/// How many messages, and bytes of their contents.
+/// How many messages, and bytes of their contents and headers.
 fn size_of_all(pushes: &[Pushed]) -> (usize, usize) {
     pushes.iter().fold((0, 0), |(messages, bytes), pushed| {
         (messages + pushed.count(), bytes + pushed.size())

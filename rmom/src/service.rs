@@ -14,9 +14,10 @@ use protos::{
     CreateQueueRequest, DeleteChannelOkResponse, DeleteChannelRequest, DeleteQueueOkResponse,
     DeleteQueueRequest, Encoded, HeartbeatOkResponse, HeartbeatRequest, HostedQueue,
     ListChannelsRequest, ListChannelsResponse, ListQueuesRequest, ListQueuesResponse,
-    OpenPusherRequest, OpenPusherResponse, Push, PushAnswer, PushOkResponse,
-    RebuildQueueOkResponse, RebuildQueueRequest, Received, ReleaseQueueOkResponse,
-    ReleaseQueueRequest, StatisticsRequest, StatisticsResponse, SubscriptionRequest, names,
+    OpenPusherRequest, OpenPusherResponse, PushAnswer, PushOkResponse, RebuildQueueOkResponse,
+    RebuildQueueRequest, Received, ReceivedBatch, ReceivedPush, ReleaseQueueOkResponse,
+    ReleaseQueueRequest, StatisticsRequest, StatisticsResponse, SubscriptionRequest, headers,
+    names,
 };
 use storage::Store;
 use tokio::sync::Semaphore;
@@ -226,7 +227,7 @@ impl MessageStream for Service {
 
     async fn stream_pushes(
         &self,
-        request: Request<Streaming<Received>>,
+        request: Request<Streaming<ReceivedBatch>>,
     ) -> Result<Response<Self::StreamPushesStream>, Status> {
         let answers = self.pushes.stream(request.into_inner()).await?;
         Ok(Response::new(Box::pin(answers)))
@@ -234,9 +235,16 @@ impl MessageStream for Service {
 
     async fn push_to_queue(
         &self,
-        request: Request<Push>,
+        request: Request<ReceivedPush>,
     ) -> Result<Response<PushOkResponse>, Status> {
-        Ok(Response::new(self.pushes.push(request.into_inner()).await?))
+        let (metadata, _, Received(mut push)) = request.into_parts();
+        for name in headers::TRACE_CONTEXT {
+            let value = metadata.get(name).and_then(|value| value.to_str().ok());
+            if let Some(value) = value {
+                headers::adopt(&mut push.headers, name, value);
+            }
+        }
+        Ok(Response::new(self.pushes.push(push).await?))
     }
 
     async fn create_queue(

@@ -291,7 +291,7 @@ fn merged(batches: Vec<StoredBatch>) -> impl Iterator<Item = StoredBatch> {
         let mut first = batches.next()?;
         while let Some(next) = batches.next_if(|next| {
             let follows = next.first_seq == first.first_seq + first.messages.len() as i64;
-            let bytes = first.messages.contents.len() + next.messages.contents.len();
+            let bytes = first.messages.size() + next.messages.size();
             let messages = first.messages.len() + next.messages.len();
             follows && bytes <= MERGED.0 && messages <= MERGED.1
         }) {

@@ -9,7 +9,7 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::{Error, Packed, Result, store};
+use crate::{Error, Packed, Result, Run, store};
 
 /// How long one statement may take before its connection is given up and its outcome counts as unknown. Longer than
 /// the server's own `lock_timeout`, so that a lock that is held is told apart from a server that does not answer.
@@ -43,9 +43,9 @@ impl NewBatch<'_> {
         self.messages.len() as i32
     }
 
-    /// Bytes of all contents.
+    /// Bytes of all contents and headers.
     fn size(&self) -> i32 {
-        self.messages.contents.len() as i32
+        self.messages.size() as i32
     }
 
     /// Whether the contents are kept apart from the row of the batch.
@@ -258,18 +258,19 @@ async fn insert_one(
         r#"
         with batch as (
             insert into message_batch
-                (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, ends, contents, slot, expires_at)
+                (queue_id, first_seq, count, size, epoch, ids, counts, topics, headers, keyed, ends, contents, slot,
+                expires_at)
             select
-                id, $1, $2, $3, epoch, $4::uuid[], $5::integer[], $6::text[], $7::boolean[], $8, $9, $10::smallint,
-                now() + make_interval(secs => $13)
+                id, $1, $2, $3, epoch, $4::uuid[], $5::integer[], $6::text[], $7::text[]::jsonb[], $8::boolean[], $9,
+                $10, $11::smallint, now() + make_interval(secs => $14)
             from queue
-            where id = $14 and epoch = $15 and mom_id = $16
+            where id = $15 and epoch = $16 and mom_id = $17
             for share skip locked
             returning queue_id, first_seq, slot, expires_at
         ),
         content as (
             insert into message_content (slot, queue_id, first_seq, expires_at, ends, contents)
-            select slot, queue_id, first_seq, expires_at, $11, $12
+            select slot, queue_id, first_seq, expires_at, $12, $13
             from batch
             where slot is not null
         )
@@ -281,6 +282,7 @@ async fn insert_one(
         runs().map(|run| run.id).bind_iter() as _,
         runs().map(|run| run.count as i32).bind_iter() as _,
         messages.has_topic().then(|| runs().map(|run| run.topic.as_deref()).bind_iter()) as _,
+        messages.has_headers().then(|| runs().map(Run::json).bind_iter()) as _,
         messages.has_key().then(|| runs().map(|run| run.is_keyed).bind_iter()) as _,
         here.0,
         here.1,
@@ -356,26 +358,30 @@ async fn insert_many(
     });
     let any_topic = batches.iter().any(|batch| batch.messages.has_topic());
     let any_key = batches.iter().any(|batch| batch.messages.has_key());
+    let any_headers = batches.iter().any(|batch| batch.messages.has_headers());
     let accepted = sqlx::query_scalar!(
         r#"
         with owned as (
             select b.*
             from unnest(
                     $1::uuid[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
-                    $8::boolean[], $9::boolean[], $10::boolean[])
+                    $8::boolean[], $9::boolean[], $10::boolean[], $20::boolean[])
                 with ordinality
-                as b (queue_id, epoch, first_seq, count, size, start, runs, has_topic, has_key, is_large, place)
+                as b (queue_id, epoch, first_seq, count, size, start, runs, has_topic, has_key, is_large, has_headers,
+                    place)
             join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $11
             for share of q skip locked
         ),
         batch as (
             insert into message_batch
-                (queue_id, first_seq, count, size, epoch, ids, counts, topics, keyed, slot, ends, contents, expires_at)
+                (queue_id, first_seq, count, size, epoch, ids, counts, topics, headers, keyed, slot, ends, contents,
+                expires_at)
             select
                 queue_id, first_seq, count, size, epoch,
                 ($12::uuid[])[start + 1 : start + runs],
                 ($13::integer[])[start + 1 : start + runs],
                 case when has_topic then ($14::text[])[start + 1 : start + runs] end,
+                case when has_headers then ($21::text[])[start + 1 : start + runs]::jsonb[] end,
                 case when has_key then ($15::boolean[])[start + 1 : start + runs] end,
                 case when is_large then $19::smallint end,
                 case when is_large then '' else ($16::bytea[])[place] end,
@@ -412,6 +418,8 @@ async fn insert_many(
         batches.iter().map(|batch| &batch.messages.contents[..]).bind_iter() as _,
         ttl.as_secs_f64(),
         slot,
+        batches.iter().map(|batch| batch.messages.has_headers()).bind_iter() as _,
+        any_headers.then(|| runs().map(Run::json).bind_iter()) as _,
     )
     .fetch_all(connection)
     .await?;

@@ -26,8 +26,8 @@ pub struct Depth {
     pub channels: i64,
     /// How many messages it retains: sequences from the oldest that is retained to the newest.
     pub messages: i64,
-    /// Bytes of their contents. Exact as long as the newest batches are all there are; beyond, the others are taken to
-    /// have messages of the same size on the average.
+    /// Bytes of their contents and headers. Exact as long as the newest batches are all there are; beyond, the others are
+    /// taken to have messages of the same size on the average.
     pub bytes: i64,
     /// When the oldest of them was committed.
     pub oldest_at: Option<DateTime<Utc>>,

@@ -1,11 +1,13 @@
 //! Messages as they are stored, and as they are received: packed, so that nothing is done for each of them where
 //! something can be done for many.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use protos::headers::Headers;
 use uuid::Uuid;
 
-/// Messages that one pusher pushed one after the other, with one topic.
+/// Messages that one pusher pushed one after the other, with one topic and the same headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The id of the first message. Each further one's is higher by one in its last 4 bytes.
@@ -16,6 +18,8 @@ pub struct Run {
     pub topic: Option<Arc<str>>,
     /// Whether the pusher brought the id, so that it has to be known again for a while; then there is one message.
     pub is_keyed: bool,
+    /// What each of them carries beside its content, if anything.
+    pub headers: Option<Arc<Headers>>,
 }
 
 /// Consecutive messages of one queue: what every message has in one piece, and what many have in common once.
@@ -27,6 +31,8 @@ pub struct Packed {
     pub ends: Vec<u8>,
     /// The contents, one after the other.
     pub contents: Vec<u8>,
+    /// Bytes of the names and values of the headers of each run.
+    pub header_bytes: usize,
 }
 
 impl Packed {
@@ -38,6 +44,11 @@ impl Packed {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// Bytes of contents and headers.
+    pub fn size(&self) -> usize {
+        self.contents.len() + self.header_bytes
     }
 
     /// Adds messages: `contents` holds what they have, and `ends` says where each ends, counted from `start`. No ends
@@ -55,7 +66,10 @@ impl Packed {
         }
         match self.runs.last_mut() {
             Some(last) if last.goes_on_with(run) => last.count += run.count,
-            _ => self.runs.push(run.clone()),
+            _ => {
+                self.header_bytes += run.header_bytes();
+                self.runs.push(run.clone());
+            }
         }
     }
 
@@ -73,6 +87,7 @@ impl Packed {
             protos::ends::push(&mut self.ends, base + end);
         }
         self.runs.extend_from_slice(&other.runs);
+        self.header_bytes += other.header_bytes;
     }
 
     /// Forgets all messages and keeps the memory for others.
@@ -80,6 +95,7 @@ impl Packed {
         self.runs.clear();
         self.ends.clear();
         self.contents.clear();
+        self.header_bytes = 0;
     }
 
     /// Whether the parts belong together, so that everything else may rely on it. What was read from a table that
@@ -98,15 +114,40 @@ impl Packed {
     pub(crate) fn has_key(&self) -> bool {
         self.runs.iter().any(|run| run.is_keyed)
     }
+
+    pub(crate) fn has_headers(&self) -> bool {
+        self.header_bytes > 0
+    }
 }
 
 impl Run {
+    /// Bytes of the names and values of its headers.
+    pub fn header_bytes(&self) -> usize {
+        self.headers.as_ref().map_or(0, |headers| headers.bytes())
+    }
+
+    /// Its headers as the database keeps them.
+    pub(crate) fn json(&self) -> Option<String> {
+        let headers = self.headers.as_ref()?;
+        let headers: BTreeMap<_, _> = headers.iter().collect();
+        Some(serde_json::to_string(&headers).expect("texts are keys and values of JSON"))
+    }
+
     fn goes_on_with(&self, next: &Run) -> bool {
         !self.is_keyed
             && !next.is_keyed
             && self.id.as_u128() + u128::from(self.count) == next.id.as_u128()
             && self.topic == next.topic
+            && self.headers == next.headers
     }
+}
+
+/// The headers of a run, of what the database keeps. What was read from a table that others can write is checked, not
+/// believed.
+pub(crate) fn headers_from(json: &str) -> Result<Option<Arc<Headers>>, ()> {
+    let headers: BTreeMap<String, String> = serde_json::from_str(json).map_err(|_| ())?;
+    let headers = Headers::new(headers).map_err(|_| ())?;
+    Ok(headers.map(Arc::new))
 }
 
 #[cfg(test)]
@@ -119,6 +160,7 @@ mod tests {
             count,
             topic: topic.map(Arc::from),
             is_keyed: false,
+            headers: None,
         }
     }
 
@@ -149,6 +191,43 @@ mod tests {
         assert_eq!(packed.contents, b"onetwo35");
         assert_eq!(packed.ends, ends(&[3, 5, 7, 7, 8]));
         assert!(packed.is_sound());
+    }
+
+    #[test]
+    fn runs_with_different_headers_are_not_one() {
+        let with = |id, headers: &[(&str, &str)]| Run {
+            headers: Headers::new(headers.iter().copied()).unwrap().map(Arc::new),
+            ..run(id, 1, None)
+        };
+        let all = [
+            with(1, &[]),
+            with(2, &[("a", "1")]),
+            with(3, &[("a", "1")]),
+            with(4, &[("a", "2")]),
+            with(5, &[("a", "2"), ("b", "")]),
+            with(6, &[]),
+        ];
+        let mut packed = Packed::default();
+        for run in &all {
+            packed.add(run, &[], 0, b"x");
+        }
+        let counts: Vec<_> = packed.runs.iter().map(|run| run.count).collect();
+        assert_eq!(counts, [1, 2, 1, 1, 1]);
+        assert_eq!((packed.header_bytes, packed.size()), (2 + 2 + 3, 13));
+        assert!(packed.has_headers());
+        let mut twice = packed.clone();
+        twice.append(&packed);
+        assert_eq!(twice.size(), 26);
+        twice.clear();
+        assert!(!twice.has_headers());
+        for run in all {
+            let kept = run.json().map(|json| headers_from(&json).unwrap().unwrap());
+            assert_eq!(kept, run.headers);
+        }
+        for broken in ["[]", r#"{"a": 1}"#, r#"{"a b": ""}"#, "null"] {
+            headers_from(broken).unwrap_err();
+        }
+        assert_eq!(headers_from("{}"), Ok(None));
     }
 
     #[test]

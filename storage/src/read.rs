@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sqlx::types::Uuid;
 
+use crate::packed::headers_from;
 use crate::{Error, Packed, Result, Run, Store};
 
 /// Messages that were committed together.
@@ -55,6 +56,7 @@ impl Store {
             )
             select
                 b.first_seq, b.ids, b.counts, b.topics as "topics: Vec<Option<String>>",
+                b.headers::text[] as "headers: Vec<Option<String>>",
                 coalesce(c.ends, b.ends) as "ends!", coalesce(c.contents, b.contents) as "contents!",
                 b.slot is not null and c.slot is null as "is_gone!",
                 (select count(*) from sized) as "found!"
@@ -77,18 +79,28 @@ impl Store {
         let rows = rows.into_iter().filter(|row| !row.is_gone);
         let batches = rows.map(|row| {
             let mut topics = row.topics.unwrap_or_default().into_iter();
+            let mut headers = row.headers.unwrap_or_default().into_iter();
+            let mut are_headers_sound = true;
             let runs = row.ids.into_iter().zip(row.counts).map(|(id, count)| Run {
                 id,
                 count: count as u32,
                 topic: topics.next().flatten().map(Arc::from),
                 is_keyed: false,
+                headers: headers.next().flatten().and_then(|json| {
+                    headers_from(&json).unwrap_or_else(|()| {
+                        are_headers_sound = false;
+                        None
+                    })
+                }),
             });
+            let runs: Vec<Run> = runs.collect();
             let messages = Packed {
-                runs: runs.collect(),
+                header_bytes: runs.iter().map(Run::header_bytes).sum(),
+                runs,
                 ends: row.ends,
                 contents: row.contents,
             };
-            if messages.is_sound() {
+            if messages.is_sound() && are_headers_sound {
                 Ok(StoredBatch {
                     first_seq: row.first_seq,
                     messages,

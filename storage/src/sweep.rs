@@ -59,7 +59,7 @@ impl Store {
             ),
             emptied as (
                 update message_batch m
-                set ids = '{}', counts = '{}', topics = null, keyed = null, slot = null, ends = '', contents = '', size = 0
+                set ids = '{}', counts = '{}', topics = null, headers = null, keyed = null, slot = null, ends = '', contents = '', size = 0
                 from expired e
                 where m.queue_id = e.queue_id and m.first_seq = e.first_seq and e.is_newest
                 returning m.count

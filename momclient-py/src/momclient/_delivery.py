@@ -69,8 +69,9 @@ def _made(seq: int, runs: Iterable[Run], ends: Iterable[int], contents: bytes) -
     for run in runs:
         seq += run.gap
         topic = _wire.topic_in(run.topic)
+        headers = _wire.headers_in(run.headers)
         first = int.from_bytes(run.id, "big")
         for number, end in zip(range(first, first + run.count), end_of, strict=False):
-            yield Message(number, contents[start:end], topic, seq)
+            yield Message(number, contents[start:end], topic, seq, headers)
             start = end
             seq += 1

@@ -59,6 +59,7 @@ class Push:
         "deadline",
         "duplicate",
         "error",
+        "headers",
         "is_done",
         "key",
         "number",
@@ -77,11 +78,16 @@ class Push:
         timeout: float,
         done: Callable[[], None],
         key: bytes = b"",
+        headers: tuple[tuple[str, str], ...] = (),
         together: bool = False,
     ) -> None:
         self.contents = contents
         self.size = sum(map(len, contents))
+        if headers:
+            self.size += sum(len(name) + len(value.encode()) for name, value in headers)
         self.topic = topic
+        # In the order of their names.
+        self.headers = headers
         # The id that the caller brings, in 16 bytes, or nothing.
         self.key = key
         self.together = together
@@ -452,6 +458,7 @@ def _runs(pushes: list[Push]) -> list[Run]:
             last is not None
             and number == next_number
             and push.topic == last.topic
+            and push.headers == last.headers
             and not (push.key or push.together or last.key or last.together)
         ):
             count += 1
@@ -461,6 +468,8 @@ def _runs(pushes: list[Push]) -> list[Run]:
             runs[-1].count = count
         count = len(push.contents)
         runs.append(Run(topic=push.topic, id=push.key, gap=number - next_number, together=push.together))
+        for name, value in push.headers:
+            runs[-1].headers.add(name=name, value=value)
         next_number = number + count
         last = push
     runs[-1].count = count

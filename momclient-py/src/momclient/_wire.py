@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any, cast
 from urllib.parse import quote, urlsplit
 
@@ -14,7 +15,7 @@ import grpc
 
 from momclient import errors
 from momclient._proto import messages_pb2
-from momclient.values import Start
+from momclient.values import NO_HEADERS, Start
 
 NO_TOPIC = "__none__"
 """The word that stands for "no topic" in the protocol."""
@@ -56,6 +57,16 @@ _NAME = re.compile(r"[A-Za-z0-9._:-]{1,255}")
 _PATTERN = re.compile(r"(?:(?:[A-Za-z0-9_:-]*|\*)\.)*(?:[A-Za-z0-9_:-]*|\*|>)")
 
 _LONGEST_NAME = 255
+
+_HEADER_NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+# What is no text: control characters, and halves of pairs, which have no UTF-8.
+_NO_TEXT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+_MOST_HEADERS = 16
+_LONGEST_HEADER_NAME = 64
+_LARGEST_HEADER_VALUE = 1024
+_MOST_HEADER_BYTES = 4096
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
@@ -120,6 +131,43 @@ def channel_topic_out(topic: str | None) -> str:
 def topic_in(topic: str) -> str | None:
     """Return a topic as users have it."""
     return None if topic in ("", NO_TOPIC) else topic
+
+
+def headers_out(given: Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    """Return headers as a message has them, in the order of their names, or raise InvalidArgument."""
+    if not given:
+        return ()
+    folded: dict[str, str] = {}
+    size = 0
+    for name, value in given.items():
+        if not isinstance(name, str) or len(name) > _LONGEST_HEADER_NAME or not _HEADER_NAME.fullmatch(name):
+            fault = (
+                f"header {name!r} is not legal: use 1 to {_LONGEST_HEADER_NAME} of the characters a-z, A-Z, 0-9, '.',"
+                " '_' and '-'"
+            )
+        elif not isinstance(value, str) or _NO_TEXT.search(value) or len(value.encode()) > _LARGEST_HEADER_VALUE:
+            fault = (
+                f"header {name!r} has a value that is not legal: use at most {_LARGEST_HEADER_VALUE} bytes of text"
+                " without control characters"
+            )
+        elif (lower := name.lower()) in folded:
+            fault = f"header {lower!r} is given twice: use each once"
+        else:
+            folded[lower] = value
+            size += len(name) + len(value.encode())
+            if len(folded) <= _MOST_HEADERS and size <= _MOST_HEADER_BYTES:
+                continue
+            fault = (
+                f"header {lower!r} is one too many: use at most {_MOST_HEADERS}, and {_MOST_HEADER_BYTES} bytes of"
+                " names and values together"
+            )
+        raise errors.InvalidArgument(fault, code="invalid_argument")
+    return tuple(sorted(folded.items()))
+
+
+def headers_in(headers: Sequence[messages_pb2.Header]) -> Mapping[str, str]:
+    """Return headers as users have them, which cannot be changed."""
+    return MappingProxyType({header.name: header.value for header in headers}) if headers else NO_HEADERS
 
 
 def start(given: Start | None, after_seq: int | None) -> tuple[Start | None, int]:

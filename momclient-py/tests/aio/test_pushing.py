@@ -11,6 +11,7 @@ from momclient import (
     Closed,
     InvalidArgument,
     ManagerUnreachable,
+    Message,
     OutcomeUnknown,
     Overloaded,
     QueueNotFound,
@@ -200,3 +201,51 @@ async def test_closing_the_client_closes_its_pushers(manager: str, queue: str) -
         await pusher.push("content")
     with pytest.raises(Closed):
         await pusher.push("content")
+
+
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_headers_arrive_with_their_messages(manager: str, queue: str) -> None:
+    async with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        name = uuid.uuid4()
+        await pusher.push("none")
+        await pusher.push("one", "topic", headers={"Traceparent": TRACEPARENT, "a": "ä"})
+        await pusher.push("keyed", id=name, headers={"traceparent": "first"})
+        assert (await pusher.push("keyed", id=name, headers={"traceparent": "second"})).duplicate
+        await pusher.push_many(["x", "y"], headers={"b": ""})
+        await pusher.push("none", headers={})
+        async with client.subscriber(await client.create_channel(queue)) as subscriber:
+            messages = await async_take(subscriber, 6)
+    headers = [{}, {"a": "ä", "traceparent": TRACEPARENT}, {"traceparent": "first"}, {"b": ""}, {"b": ""}, {}]
+    assert [message.headers for message in messages] == headers
+    assert messages[0].headers is messages[5].headers, "there is one for all that have none"
+    assert messages[1] != Message(messages[1].id, b"one", "topic", 2)
+    with pytest.raises(TypeError):
+        messages[1].headers["a"] = "b"  # type: ignore[index]
+    # As OpenTelemetry's `extract` reads them.
+    assert messages[1].headers.get("traceparent") == TRACEPARENT
+
+
+@pytest.mark.parametrize(
+    ("headers", "limit"),
+    [
+        ({"a b": "x"}, "1 to 64"),
+        ({"": "x"}, "1 to 64"),
+        ({"n" * 65: "x"}, "1 to 64"),
+        ({"a": "v" * 1025}, "1024 bytes"),
+        ({"a": "x\r\n"}, "control characters"),
+        ({"a": "half a \ud800 pair"}, "of text"),
+        ({"a": "1", "A": "2"}, "once"),
+        ({f"h{number}": "" for number in range(17)}, "at most 16"),
+        (dict.fromkeys("abcd", "v" * 1023) | {"e": ""}, "4096 bytes"),
+    ],
+)
+async def test_headers_that_are_not_legal_are_refused(
+    manager: str, queue: str, headers: dict[str, str], limit: str
+) -> None:
+    async with MoMClient(manager) as client, client.pusher(queue) as pusher:
+        with pytest.raises(InvalidArgument, match=limit) as caught:
+            await pusher.push("x", headers=headers)
+        assert caught.value.code == "invalid_argument"
+        assert (await pusher.push("x", headers=dict.fromkeys("abcd", "v" * 1023))).seq == 1

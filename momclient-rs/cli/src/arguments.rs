@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use uuid::Uuid;
 
+use crate::push::Header;
 use crate::sub::From;
 
 /// Drives rusty-mom from a terminal: queues, channels, messages, MoMs.
@@ -195,6 +196,9 @@ pub(crate) struct Push {
     /// Topic of the messages
     #[arg(long)]
     pub(crate) topic: Option<String>,
+    /// A header of the messages, such as a traceparent; may be repeated
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    pub(crate) headers: Vec<Header>,
     /// Push the content so many times
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: u64,

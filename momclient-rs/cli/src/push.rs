@@ -1,13 +1,14 @@
 //! `mom push`: contents from the command line, a file or standard input, pushed in lots.
 
 use std::io::{BufRead, IsTerminal, stdin};
+use std::str::FromStr;
 use std::thread;
 
 use anyhow::{Context, ensure};
 use chrono::{SecondsFormat, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::{ProgressBar, ProgressStyle};
-use momclient::{MoMClient, Pusher};
+use momclient::{MoMClient, PushOptions, Pusher};
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -25,13 +26,37 @@ const MAX_LINE: usize = 1 << 20;
 
 type Lot = Vec<Vec<u8>>;
 
+/// A header, as it is typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    name: String,
+    value: String,
+}
+
+impl FromStr for Header {
+    type Err = String;
+
+    fn from_str(given: &str) -> Result<Self, String> {
+        let (name, value) = given
+            .split_once('=')
+            .ok_or_else(|| format!("{given:?} has no '='; legal is NAME=VALUE"))?;
+        let (name, value) = (name.to_owned(), value.to_owned());
+        Ok(Self { name, value })
+    }
+}
+
 pub(crate) async fn run(client: &MoMClient, options: Push, output: Output) -> anyhow::Result<()> {
     let pusher = client.pusher(&options.queue).await?;
+    let mut with = PushOptions::new();
+    if let Some(topic) = &options.topic {
+        with = with.topic(topic);
+    }
+    for Header { name, value } in &options.headers {
+        with = with.header(name, value);
+    }
     if let Some(id) = options.id {
         let content = options.content.unwrap_or_default();
-        let receipt = pusher
-            .push_with_id(id, content, options.topic.as_deref())
-            .await?;
+        let receipt = pusher.push_with(content, &with.id(id)).await?;
         return told(
             output,
             1,
@@ -41,14 +66,7 @@ pub(crate) async fn run(client: &MoMClient, options: Push, output: Output) -> an
     }
     if options.content.is_none() && options.file.is_none() && options.count == 1 {
         let progress = progress(None, "lines");
-        return push(
-            &pusher,
-            lines()?,
-            options.topic.as_deref(),
-            &progress,
-            output,
-        )
-        .await;
+        return push(&pusher, lines()?, &with, &progress, output).await;
     }
     let content = if let Some(path) = &options.file {
         std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?
@@ -71,19 +89,19 @@ pub(crate) async fn run(client: &MoMClient, options: Push, output: Output) -> an
         Ok(contents.collect())
     }));
     let progress = progress(Some(count), "messages");
-    push(&pusher, lots, options.topic.as_deref(), &progress, output).await
+    push(&pusher, lots, &with, &progress, output).await
 }
 
 /// Pushes lots in their order, several at once, until all are committed.
 async fn push(
     pusher: &Pusher,
     lots: impl futures_util::Stream<Item = anyhow::Result<Lot>>,
-    topic: Option<&str>,
+    with: &PushOptions<'_>,
     progress: &ProgressBar,
     output: Output,
 ) -> anyhow::Result<()> {
     let committed = lots
-        .map_ok(|lot| async move { Ok(pusher.push_many(lot, topic).await?) })
+        .map_ok(|lot| async move { Ok(pusher.push_many_with(lot, with).await?) })
         .try_buffered(LOTS)
         .try_fold((0, 0, None), async |(count, _, id), receipts| {
             progress.inc(receipts.len() as u64);
@@ -249,6 +267,13 @@ mod tests {
         let long = vec![b'x'; MAX_LINE + 1];
         assert!(read_line(&mut long.as_slice()).is_err());
         assert!(read_line(&mut &long[1..]).is_ok());
+    }
+
+    #[test]
+    fn a_header_is_a_name_and_all_behind_the_first_sign() {
+        let header: Header = "tracestate=a=1,b=2".parse().unwrap();
+        assert_eq!((&*header.name, &*header.value), ("tracestate", "a=1,b=2"));
+        assert!("tracestate".parse::<Header>().is_err());
     }
 
     #[test]

@@ -181,16 +181,27 @@ async fn peek(
     if output.is_json() {
         return print_json(&peeked);
     }
-    let mut table = Table::new(&["SEQ", "AGE", "TOPIC", "BYTES", "CONTENT"]);
+    let mut heads = vec!["SEQ", "AGE", "TOPIC", "BYTES", "CONTENT"];
+    let any_headers = peeked.messages.iter().any(|of| !of.headers.is_empty());
+    heads.extend(any_headers.then_some("HEADERS"));
+    let mut table = Table::new(&heads);
     for message in &peeked.messages {
         let content = STANDARD.decode(&message.content)?;
-        table.row([
+        let mut row = vec![
             message.seq.to_string(),
             age(Some(message.at)),
             topic(&message.topic),
             message.size.to_string(),
             shown(&content, SHOWN),
-        ]);
+        ];
+        if any_headers {
+            let headers = message.headers.iter();
+            let headers: Vec<_> = headers
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
+            row.push(headers.join(" "));
+        }
+        table.row(row);
     }
     table.print();
     if let Some(next) = peeked.next_after {

@@ -1,5 +1,6 @@
 //! `mom sub`: messages as they come, printed or given to a command.
 
+use std::collections::BTreeMap;
 use std::process::Stdio;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime};
@@ -118,6 +119,7 @@ fn print(message: &Message, verbose: bool, output: Output) -> anyhow::Result<()>
             // Text where it is text, which programs rather have; what is not is told by the other field.
             "content": text,
             "base64": text.is_none().then(|| STANDARD.encode(&message.content)),
+            "headers": message.headers().iter().collect::<BTreeMap<_, _>>(),
         }));
     }
     if !verbose {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use proptest::prelude::*;
+use protos::headers::Headers;
 use protos::{Outcome as Told, codes};
 use tonic::Code;
 
@@ -90,6 +91,12 @@ struct Made {
     told: Option<Outcome>,
 }
 
+/// What a push carries: some nothing, and some the same as those beside them.
+fn headers(place: u64) -> Option<Headers> {
+    let of = place / 2 % 3;
+    Headers::new((of > 0).then(|| ("of", of.to_string()))).unwrap()
+}
+
 impl Model {
     fn new() -> Self {
         let start = Instant::now();
@@ -162,6 +169,7 @@ impl Model {
         let push = Push {
             contents: place.to_le_bytes().repeat(messages as usize).into(),
             topic,
+            headers: headers(place).map(Box::new),
             kind,
         };
         let deadline = self.start + Duration::from_secs(20 + place);
@@ -190,7 +198,12 @@ impl Model {
                 let count = run.count / parts;
                 let (number, ref topic, ref content) = messages[index];
                 assert_eq!(*topic, run.topic);
-                let place = u64::from_le_bytes(content[..].try_into().unwrap()) as usize;
+                let place = u64::from_le_bytes(content[..].try_into().unwrap());
+                assert_eq!(
+                    run.headers,
+                    headers(place).as_ref().map_or_else(Vec::new, Vec::from)
+                );
+                let place = place as usize;
                 let id = if run.id.is_empty() {
                     Uuid::from_u128(self.pusher.as_u128() | u128::from(number))
                 } else {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use protos::MAX_PUSH_BYTES;
+use protos::headers::Headers;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -26,6 +27,7 @@ pub(crate) enum Kind {
 pub(super) struct Pending {
     pub(super) contents: Bytes,
     pub(super) topic: Option<Arc<str>>,
+    pub(super) headers: Option<Box<Headers>>,
     pub(super) kind: Kind,
     pub(super) deadline: Instant,
     /// Who waits; nobody any more where the push was given up.
@@ -37,7 +39,7 @@ pub(super) struct Pending {
     pub(super) number: u32,
     /// How many messages. None where it was given up before it had a number.
     pub(super) count: u32,
-    /// Bytes of contents, which are let go of when they are not needed any more.
+    /// Bytes of contents and headers, which are let go of when they are not needed any more.
     pub(super) size: usize,
     /// How far the queue was before any attempt.
     pub(super) after: i64,
@@ -78,12 +80,14 @@ impl Pending {
         self.answer(outcome, outcomes);
         self.stage = Stage::Done;
         self.contents = Bytes::new();
+        self.headers = None;
     }
 
     /// One that is under way still gets its outcome, which the order of the others may depend on.
     pub(super) fn give_up(&mut self) {
         self.reply = None;
         self.contents = Bytes::new();
+        self.headers = None;
         if self.stage == Stage::Waiting {
             self.stage = Stage::Done;
             if self.number == 0 {

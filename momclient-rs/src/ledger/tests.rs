@@ -58,6 +58,7 @@ fn push(ledger: &mut Ledger, contents: &[u8], topic: Option<&str>) -> oneshot::R
     let push = Push {
         contents: Bytes::copy_from_slice(contents),
         topic,
+        headers: None,
         kind: Kind::Plain,
     };
     let (reply, outcome) = oneshot::channel();
@@ -74,6 +75,7 @@ fn push_many(ledger: &mut Ledger, contents: &[&[u8]]) -> oneshot::Receiver<Outco
     let push = Push {
         contents: contents.concat().into(),
         topic: None,
+        headers: None,
         kind: Kind::Together(all.into()),
     };
     let (reply, outcome) = oneshot::channel();
@@ -304,6 +306,7 @@ fn deadlines_may_be_out_of_order() {
         let push = Push {
             contents: Bytes::new(),
             topic: None,
+            headers: None,
             kind: Kind::Plain,
         };
         let deadline = start + Duration::from_secs(seconds);

@@ -1,7 +1,5 @@
 //! [`Writer`]: makes one `PushBatch` of the pushes that leave together.
 
-use std::sync::Arc;
-
 use bytes::{BufMut, Bytes, BytesMut};
 use protos::{PushBatch, Run, ends};
 
@@ -17,8 +15,8 @@ pub(super) struct Writer<'a> {
     first_number: Option<u32>,
     next_number: u32,
     after: Option<i64>,
-    /// The topic of the latest run, if one more message may join it.
-    joinable: Option<&'a Option<Arc<str>>>,
+    /// Whose topic and headers the latest run has, if one more message may join it.
+    joinable: Option<&'a Pending>,
     /// The contents and ends, where it is all of one push: they need not be copied.
     whole: Option<(Bytes, Bytes)>,
 }
@@ -80,13 +78,15 @@ impl<'a> Writer<'a> {
         let plain = matches!(pending.kind, Kind::Plain);
         if plain
             && gap == 0
-            && self.joinable == Some(&pending.topic)
+            && let Some(latest) = self.joinable
+            && latest.topic == pending.topic
+            && latest.headers == pending.headers
             && let Some(run) = self.runs.last_mut()
         {
             run.count += 1;
             return;
         }
-        self.joinable = plain.then_some(&pending.topic);
+        self.joinable = plain.then_some(pending);
         self.runs.push(Run {
             count: pending.count,
             topic: pending.topic.as_deref().unwrap_or_default().to_owned(),
@@ -96,6 +96,7 @@ impl<'a> Writer<'a> {
             },
             gap,
             together: matches!(pending.kind, Kind::Together(_)),
+            headers: pending.headers.as_deref().map_or_else(Vec::new, Vec::from),
         });
     }
 

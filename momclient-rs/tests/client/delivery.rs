@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::support::{client_of, receive_until};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use momclient::{Error, Uuid};
+use momclient::{Error, PushOptions, Uuid};
 use testkit::Cluster;
 
 #[tokio::test]
@@ -188,4 +188,84 @@ async fn what_was_deleted_ends_its_subscribers_and_refuses_pushes() {
     // A queue that comes again under the same label is served by the same pusher.
     client.create_queue("news").await.unwrap();
     pusher.push("again", None).await.unwrap();
+}
+
+#[tokio::test]
+async fn headers_come_with_the_messages_that_were_pushed_with_them() {
+    let cluster = Cluster::start(1, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let channel = client.create_channel("news", None).await.unwrap();
+    let pusher = client.pusher("news").await.unwrap();
+    let map = HashMap::from([("B".to_owned(), "2".to_owned()), ("a".into(), "1".into())]);
+    let both = PushOptions::new().topic("t").headers(&map);
+    let id = Uuid::now_v7();
+    let keyed = PushOptions::new()
+        .id(id)
+        .header("traceparent", "00-ab-cd-01");
+    pusher.push("none", None).await.unwrap();
+    pusher.push_with("both", &both).await.unwrap();
+    for duplicate in [false, true] {
+        let receipt = pusher.push_with("keyed", &keyed).await.unwrap();
+        let expected = (id, 3, duplicate);
+        assert_eq!((receipt.id, receipt.seq, receipt.duplicate), expected);
+    }
+    let many = pusher.push_many_with(["x", "y"], &both).await.unwrap();
+    assert_eq!((many.first_seq(), many.len()), (4, 2));
+    let last = pusher.push_many(["none"], None).await.unwrap().last_seq();
+
+    let error = pusher.push_many_with(["x"], &keyed).await.unwrap_err();
+    assert!(error.detail().contains("id is given"), "{error}");
+    let error = pusher
+        .push_with("x", &PushOptions::new().header("not legal", ""))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::InvalidArgument(_)), "{error}");
+    assert!(error.detail().contains("\"not legal\""), "{error}");
+
+    let mut subscriber = client.subscribe(&channel.id).await.unwrap();
+    let messages = receive_until(&mut subscriber, last).await;
+    let pairs: Vec<Vec<_>> = messages
+        .iter()
+        .map(|message| message.headers().iter().collect())
+        .collect();
+    let of_map = vec![("a", "1"), ("b", "2")];
+    let trace = vec![("traceparent", "00-ab-cd-01")];
+    let expected = [
+        vec![],
+        of_map.clone(),
+        trace,
+        of_map.clone(),
+        of_map,
+        vec![],
+    ];
+    assert_eq!(pairs, expected);
+    assert!(messages[0].headers().is_empty());
+    assert_eq!(messages[1].headers().get("b"), Some("2"));
+    let topics: Vec<_> = messages
+        .iter()
+        .map(|message| message.topic.as_deref())
+        .collect();
+    assert_eq!(topics, [None, Some("t"), None, Some("t"), Some("t"), None]);
+
+    let mut subscriber = client.subscribe(&channel.id).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < pairs.len() {
+        let batch = subscriber.next_batch().await.unwrap().unwrap();
+        for message in &batch {
+            let headers = message.headers().iter();
+            seen.push(
+                headers
+                    .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                    .collect::<Vec<_>>(),
+            );
+        }
+    }
+    let pairs = pairs
+        .into_iter()
+        .map(|of| of.into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())));
+    assert_eq!(
+        seen,
+        pairs.map(Iterator::collect::<Vec<_>>).collect::<Vec<_>>()
+    );
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{LONG, client_of, receive_until};
 use futures_util::{StreamExt, stream};
-use momclient::{Error, Message, MoMClient, Pusher, Receipt, Uuid};
+use momclient::{Error, Message, MoMClient, PushOptions, Pusher, Receipt, Uuid};
 use protos::RebuildQueueRequest;
 use protos::message_stream_client::MessageStreamClient;
 use testkit::{Cluster, Direction, wait_until};
@@ -94,6 +94,48 @@ async fn nothing_acknowledged_is_lost_or_repeated_when_the_mom_is_killed_under_l
     // One that comes after all this sees the same.
     let mut late = client.subscribe(&channel.id).await.unwrap();
     assert_eq!(receive_until(&mut late, last).await, messages);
+}
+
+#[tokio::test]
+async fn headers_are_there_after_a_failover_and_for_whoever_catches_up() {
+    const COUNT: i64 = 300;
+    let cluster = Cluster::start(2, 1).await.unwrap();
+    let client = client_of(&cluster);
+    client.create_queue("news").await.unwrap();
+    let channel = client.create_channel("news", None).await.unwrap();
+    let pusher = client.pusher("news").await.unwrap();
+    let mut subscriber = client.subscribe(&channel.id).await.unwrap();
+    // Every third has none, and some the same as those before them.
+    let value_of = |n: i64| (n % 3 > 0).then(|| (n / 6).to_string());
+    let push = async |n: i64| {
+        let value = value_of(n).unwrap_or_default();
+        let options = match n % 3 {
+            0 => PushOptions::new(),
+            _ => PushOptions::new().header("traceparent", &value),
+        };
+        let receipt = pusher.push_with(n.to_string(), &options).await;
+        assert_eq!(receipt.unwrap().seq, n);
+    };
+    let in_order = |numbers: std::ops::RangeInclusive<i64>| {
+        stream::iter(numbers)
+            .map(&push)
+            .buffered(64)
+            .collect::<()>()
+    };
+    in_order(1..=COUNT / 2).await;
+    let mut messages = receive_until(&mut subscriber, COUNT / 4).await;
+    cluster
+        .mom(host_of(&cluster, &client, "news").await)
+        .kill()
+        .await;
+    in_order(COUNT / 2 + 1..=COUNT).await;
+    messages.extend(receive_until(&mut subscriber, COUNT).await);
+    for (n, message) in (1..).zip(&messages) {
+        let value = message.headers().get("traceparent").map(str::to_owned);
+        assert_eq!((message.seq, value), (n, value_of(n)));
+    }
+    let mut late = client.subscribe(&channel.id).await.unwrap();
+    assert_eq!(receive_until(&mut late, COUNT).await, messages);
 }
 
 #[tokio::test]

@@ -1,10 +1,14 @@
 //! The messages of a queue over REST: to look at them without consuming any, to push one, to delete all.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
 use base64::prelude::{BASE64_STANDARD, Engine};
 use chrono::{DateTime, SecondsFormat, Utc};
-use protos::{NO_TOPIC, names};
+use protos::{NO_TOPIC, headers, names};
 use rocket::data::{Data, ToByteUnit};
 use rocket::http::{ContentType, Header, Status};
+use rocket::request::{FromRequest, Outcome, Request};
 use rocket::serde::json::Json;
 use rocket::{Responder, Route, delete, get, post, routes};
 use serde::Serialize;
@@ -48,11 +52,16 @@ struct Message {
     /// In base64.
     #[schema(content_encoding = "base64")]
     content: String,
+    /// What it carries beside its content, such as a `traceparent`.
+    headers: BTreeMap<String, String>,
 }
 
 impl From<Retained> for Message {
     fn from(message: Retained) -> Self {
+        let headers = message.headers.iter().flat_map(|headers| headers.iter());
+        let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned()));
         Self {
+            headers: headers.collect(),
             seq: message.seq,
             id: message.id,
             topic: message.topic.unwrap_or_else(|| NO_TOPIC.to_owned()),
@@ -72,6 +81,24 @@ pub(super) struct Content {
     id: Header<'static>,
     topic: Header<'static>,
     at: Header<'static>,
+}
+
+/// The headers of a request that say of which trace it is part, for the message that it pushes.
+pub(super) struct TraceContext(Vec<protos::Header>);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for TraceContext {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        let mut adopted = Vec::new();
+        for name in headers::TRACE_CONTEXT {
+            if let Some(value) = request.headers().get_one(name) {
+                headers::adopt(&mut adopted, name, value);
+            }
+        }
+        Outcome::Success(Self(adopted))
+    }
 }
 
 /// Where a message was committed.
@@ -193,7 +220,8 @@ pub(super) async fn show(
 
 /// Pushes one message: the body is its content.
 ///
-/// For trying things out: what pushes much uses a client library, which speaks to the MoM itself.
+/// For trying things out: what pushes much uses a client library, which speaks to the MoM itself. The request's
+/// `traceparent` and `tracestate` become headers of the message.
 #[utoipa::path(
     post,
     path = "/queues/{label}/messages",
@@ -202,7 +230,9 @@ pub(super) async fn show(
     params(
         Label,
         ("topic" = Option<String>, Query, pattern = "^[a-zA-Z0-9._:-]{1,255}$",
-            description = "The topic of the message; none where it is left out.")
+            description = "The topic of the message; none where it is left out."),
+        ("traceparent" = Option<String>, Header, description = "A header of the message, if there is one."),
+        ("tracestate" = Option<String>, Header, description = "A header of the message, if there is one.")
     ),
     request_body(
         content = Vec<u8>, content_type = "application/octet-stream",
@@ -220,6 +250,7 @@ pub(super) async fn push(
     manager: &Shared,
     label: Result<Label, Error>,
     topic: Option<&str>,
+    trace: TraceContext,
     content: Data<'_>,
 ) -> Answer<(Status, Json<Pushed>)> {
     let label = label?.0;
@@ -230,7 +261,7 @@ pub(super) async fn push(
         return Err(Error::BodyTooLarge);
     }
     let pushed = manager
-        .push(&label, topic.as_deref(), content.into_inner())
+        .push(&label, topic.as_deref(), trace.0, content.into_inner())
         .await?;
     let pushed = Pushed {
         id: pushed.id,

@@ -69,6 +69,7 @@ async fn messages_are_pushed_looked_at_and_purged() {
         push(&rest, &format!("{path}?topic=__none__"), "last").await,
         4
     );
+    trace_goes_with_the_message(&rest).await;
     // A subscriber receives them as any others; so they are not consumed by looking at them.
     assert_eq!(messages(&cluster, 0, &channel, 1).await, ["plain"]);
 
@@ -156,6 +157,25 @@ async fn messages_are_pushed_looked_at_and_purged() {
         [&details["messages"], &details["bytes"]],
         [&json!(1), &json!(5)]
     );
+}
+
+async fn trace_goes_with_the_message(rest: &Rest) {
+    rest.create("traced").await;
+    let path = "/queues/traced/messages";
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let traced = rest
+        .request(Method::POST, path)
+        .header("Traceparent", trace)
+        .header("tracestate", "a=1")
+        .header("x-other", "y")
+        .body("traced");
+    assert_eq!(Rest::read(traced.send().await.unwrap()).await.status, 201);
+    assert_eq!(push(rest, path, "plain").await, 2);
+    let found = rest.get(path).await;
+    let headers = |index: usize| &found["messages"][index]["headers"];
+    let expected = json!({ "traceparent": trace, "tracestate": "a=1" });
+    assert_eq!((headers(0), headers(1)), (&expected, &json!({})));
+    rest.ask(Method::DELETE, "/queues/traced").await;
 }
 
 async fn says_ok(rest: &Rest) {

@@ -16,6 +16,7 @@ fn run(id: Uuid, count: u32, is_keyed: bool) -> Run {
         count,
         topic: None,
         is_keyed,
+        headers: None,
     }
 }
 

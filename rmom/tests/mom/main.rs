@@ -2,6 +2,7 @@
 //! which is built and linked once.
 
 mod faults;
+mod headers;
 mod ownership;
 mod repeats;
 mod starts;

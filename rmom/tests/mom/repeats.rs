@@ -39,6 +39,7 @@ async fn push(
         queue_label: "q".into(),
         origin: origin.into(),
         id: id.into(),
+        ..Push::default()
     };
     Ok(client.0.push_to_queue(push).await?.into_inner())
 }

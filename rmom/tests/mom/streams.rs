@@ -14,14 +14,14 @@ use tonic::{Code, Status, Streaming};
 use uuid::Uuid;
 
 /// A stream of pushes to one queue.
-struct Pushing {
+pub(super) struct Pushing {
     batches: mpsc::UnboundedSender<PushBatch>,
     answers: Streaming<PushAnswer>,
     opened: PushAnswer,
 }
 
 impl Pushing {
-    async fn open(client: &Client, label: &str, pusher: Uuid) -> Result<Self, Status> {
+    pub(super) async fn open(client: &Client, label: &str, pusher: Uuid) -> Result<Self, Status> {
         let (batches, sent) = mpsc::unbounded_channel();
         let open = OpenPusherRequest {
             queue_label: label.into(),
@@ -43,12 +43,12 @@ impl Pushing {
         })
     }
 
-    fn send(&self, batch: PushBatch) {
+    pub(super) fn send(&self, batch: PushBatch) {
         self.batches.send(batch).unwrap();
     }
 
     /// The outcomes of so many messages.
-    async fn outcomes(&mut self, messages: u32) -> Vec<Outcome> {
+    pub(super) async fn outcomes(&mut self, messages: u32) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         while outcomes
             .iter()
@@ -76,12 +76,12 @@ impl Pushing {
     }
 }
 
-fn pusher() -> Uuid {
+pub(super) fn pusher() -> Uuid {
     Uuid::from_u128(Uuid::now_v7().as_u128() & !u128::from(u32::MAX))
 }
 
 /// One run for each group of contents, the first message numbered `number`.
-fn batch(number: u32, runs: &[(&str, &[&[u8]])]) -> PushBatch {
+pub(super) fn batch(number: u32, runs: &[(&str, &[&[u8]])]) -> PushBatch {
     let (mut all_ends, mut contents) = (Vec::new(), Vec::new());
     for content in runs.iter().flat_map(|(_, contents)| *contents) {
         contents.extend_from_slice(content);
@@ -102,7 +102,7 @@ fn batch(number: u32, runs: &[(&str, &[&[u8]])]) -> PushBatch {
     }
 }
 
-fn committed(number: u32, count: u32, seq: i64) -> Outcome {
+pub(super) fn committed(number: u32, count: u32, seq: i64) -> Outcome {
     Outcome {
         number,
         count,
@@ -112,7 +112,7 @@ fn committed(number: u32, count: u32, seq: i64) -> Outcome {
 }
 
 /// What a refusal says: number, count, status, code.
-fn refused(outcome: &Outcome) -> (u32, u32, Code, &str) {
+pub(super) fn refused(outcome: &Outcome) -> (u32, u32, Code, &str) {
     let refusal = outcome.refusal.as_ref().expect("a refusal");
     assert!(!refusal.detail.is_empty());
     let status = Code::from(refusal.status);
@@ -120,13 +120,18 @@ fn refused(outcome: &Outcome) -> (u32, u32, Code, &str) {
 }
 
 /// A stream of batches.
-struct Receiving {
+pub(super) struct Receiving {
     grants: mpsc::UnboundedSender<BatchSubscription>,
-    batches: Streaming<MessageBatch>,
+    pub(super) batches: Streaming<MessageBatch>,
 }
 
 impl Receiving {
-    async fn open(client: &Client, channel_id: &str, after: i64, credit: (u32, u64)) -> Self {
+    pub(super) async fn open(
+        client: &Client,
+        channel_id: &str,
+        after: i64,
+        credit: (u32, u64),
+    ) -> Self {
         let (grants, sent) = mpsc::unbounded_channel();
         let subscribe = SubscriptionRequest {
             channel_id: channel_id.into(),

@@ -1,14 +1,17 @@
 //! The units of work against a real PostgreSQL.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use protos::headers::Headers;
 use storage::{Appended, Connect, Error, MomAddress, NewBatch, Packed, Run, Store};
 use testkit::{Postgres, wait_until};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 mod contents;
+mod headers;
 mod looking;
 mod messages;
 mod start;
@@ -74,7 +77,8 @@ fn address(host: &str, port: u16) -> MomAddress {
     }
 }
 
-/// A message of each content: with a topic where it has a `#`, with an id of the pusher's where it has a `!`.
+/// A message of each content: with a topic where it has a `#`, with an id of the pusher's where it has a `!`, with
+/// headers where it has a `~`.
 fn messages(contents: &[&str]) -> Packed {
     let mut messages = Packed::default();
     for content in contents {
@@ -85,10 +89,16 @@ fn messages(contents: &[&str]) -> Packed {
                 .contains('#')
                 .then(|| content.replace('#', "").into()),
             is_keyed: content.contains('!'),
+            headers: headers_of(&[("of", &content[..1]), ("size", &content.len().to_string())])
+                .filter(|_| content.contains('~')),
         };
         messages.add(&run, &[], 0, content.as_bytes());
     }
     messages
+}
+
+fn headers_of(of: &[(&str, &str)]) -> Option<Arc<Headers>> {
+    Headers::new(of.iter().copied()).unwrap().map(Arc::new)
 }
 
 /// Messages of these contents that one pusher pushed one after the other, the first of them with this id.
@@ -100,6 +110,7 @@ fn run(id: u128, contents: &[&str]) -> Packed {
             count: 1,
             topic: None,
             is_keyed: false,
+            headers: None,
         };
         messages.add(&run, &[], 0, content.as_bytes());
     }

@@ -19,30 +19,42 @@ class SubscriptionRequest(_message.Message):
     def __init__(self, channel_id: _Optional[str] = ..., after_seq: _Optional[int] = ..., latest: _Optional[bool] = ..., since_micros: _Optional[int] = ...) -> None: ...
 
 class Message(_message.Message):
-    __slots__ = ("id", "content", "topic", "seq")
+    __slots__ = ("id", "content", "topic", "seq", "headers")
     ID_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
     id: str
     content: bytes
     topic: str
     seq: int
-    def __init__(self, id: _Optional[str] = ..., content: _Optional[bytes] = ..., topic: _Optional[str] = ..., seq: _Optional[int] = ...) -> None: ...
+    headers: _containers.RepeatedCompositeFieldContainer[Header]
+    def __init__(self, id: _Optional[str] = ..., content: _Optional[bytes] = ..., topic: _Optional[str] = ..., seq: _Optional[int] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ...) -> None: ...
+
+class Header(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: str
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
 
 class Push(_message.Message):
-    __slots__ = ("content", "topic", "queue_label", "origin", "id")
+    __slots__ = ("content", "topic", "queue_label", "origin", "id", "headers")
     CONTENT_FIELD_NUMBER: _ClassVar[int]
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     QUEUE_LABEL_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
     content: bytes
     topic: str
     queue_label: str
     origin: Origin
     id: str
-    def __init__(self, content: _Optional[bytes] = ..., topic: _Optional[str] = ..., queue_label: _Optional[str] = ..., origin: _Optional[_Union[Origin, _Mapping]] = ..., id: _Optional[str] = ...) -> None: ...
+    headers: _containers.RepeatedCompositeFieldContainer[Header]
+    def __init__(self, content: _Optional[bytes] = ..., topic: _Optional[str] = ..., queue_label: _Optional[str] = ..., origin: _Optional[_Union[Origin, _Mapping]] = ..., id: _Optional[str] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ...) -> None: ...
 
 class Origin(_message.Message):
     __slots__ = ("pusher", "number", "settled", "term", "after_seq")
@@ -69,18 +81,20 @@ class PushOkResponse(_message.Message):
     def __init__(self, id: _Optional[str] = ..., seq: _Optional[int] = ..., duplicate: _Optional[bool] = ...) -> None: ...
 
 class Run(_message.Message):
-    __slots__ = ("count", "topic", "id", "gap", "together")
+    __slots__ = ("count", "topic", "id", "gap", "together", "headers")
     COUNT_FIELD_NUMBER: _ClassVar[int]
     TOPIC_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     GAP_FIELD_NUMBER: _ClassVar[int]
     TOGETHER_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
     count: int
     topic: str
     id: bytes
     gap: int
     together: bool
-    def __init__(self, count: _Optional[int] = ..., topic: _Optional[str] = ..., id: _Optional[bytes] = ..., gap: _Optional[int] = ..., together: _Optional[bool] = ...) -> None: ...
+    headers: _containers.RepeatedCompositeFieldContainer[Header]
+    def __init__(self, count: _Optional[int] = ..., topic: _Optional[str] = ..., id: _Optional[bytes] = ..., gap: _Optional[int] = ..., together: _Optional[bool] = ..., headers: _Optional[_Iterable[_Union[Header, _Mapping]]] = ...) -> None: ...
 
 class PushBatch(_message.Message):
     __slots__ = ("open", "settled", "after_seq", "number", "runs", "ends", "contents")

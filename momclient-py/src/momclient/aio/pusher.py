@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from types import TracebackType
 from typing import TypeVar
@@ -92,6 +92,7 @@ class Pusher:
         topic: str | None = None,
         *,
         id: str | uuid.UUID | None = None,  # noqa: A002 -- it is the `id` of the message and of the receipt
+        headers: Mapping[str, str] | None = None,
         timeout: float = 10.0,
     ) -> Receipt:
         """Push one message and return what it was committed as. Text is sent as UTF-8.
@@ -106,6 +107,11 @@ class Pusher:
         InvalidArgument with the code `id_conflict`. It is tried for 60 seconds at the most, well within the window.
         An id costs the MoM memory for all of the window, so a push without is the cheaper one.
 
+        `headers` go with the message beside its content: a `traceparent`, so that the receiver goes on with the trace.
+        There may be 16, with 4,096 bytes of names and values together. A name has 1 to 64 of the letters a-z, digits,
+        '.', '_' and '-' (upper case is folded), a value at most 1,024 bytes and no control characters. A repeat with
+        the same `id` may have other ones, and those of the first stay.
+
         Raises QueueNotFound and InvalidArgument at once, and when the time is up Overloaded, ManagerUnreachable or
         Unavailable: the message was not accepted, and will not be. OutcomeUnknown is raised instead of any of these
         if some attempt may have been accepted and its answer was lost. The outcome of a push that is cancelled is
@@ -116,17 +122,29 @@ class Pusher:
             key = uuid.UUID(_wire.message_id(id)).bytes
             timeout = min(timeout, _LONGEST_WITH_ID_SECONDS)
         promise = AsyncPromise()
-        push = Push((_wire.content(content),), _wire.topic_out(topic), timeout=timeout, done=promise.keep, key=key)
+        push = Push(
+            (_wire.content(content),),
+            _wire.topic_out(topic),
+            timeout=timeout,
+            done=promise.keep,
+            key=key,
+            headers=_wire.headers_out(headers),
+        )
         await self._run(push, promise)
         return Receipt(push.ids()[0], push.seq, push.duplicate)
 
     async def push_many(
-        self, contents: Iterable[bytes | str], topic: str | None = None, *, timeout: float = 10.0
+        self,
+        contents: Iterable[bytes | str],
+        topic: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 10.0,
     ) -> list[Receipt]:
         """Push 1 to 1,024 messages together, and return what they were committed as, in order.
 
-        They are committed all or none, with nothing between them. Together they may have 1 MiB. For the rest it is as
-        with `push`.
+        They are committed all or none, with nothing between them. Together they may have 1 MiB. Each has the same
+        headers. For the rest it is as with `push`.
         """
         encoded = [_wire.content(content) for content in contents]
         if not 1 <= len(encoded) <= MOST_MESSAGES:
@@ -134,7 +152,14 @@ class Pusher:
                 f"{len(encoded)} messages cannot be pushed together: use 1 to {MOST_MESSAGES}", code="invalid_argument"
             )
         promise = AsyncPromise()
-        push = Push(encoded, _wire.topic_out(topic), timeout=timeout, done=promise.keep, together=True)
+        push = Push(
+            encoded,
+            _wire.topic_out(topic),
+            timeout=timeout,
+            done=promise.keep,
+            headers=_wire.headers_out(headers),
+            together=True,
+        )
         if push.size > MOST_BYTES and len(encoded) > 1:
             raise errors.InvalidArgument(
                 f"messages of {push.size} bytes cannot be pushed together: use {MOST_BYTES} or less",

@@ -99,7 +99,16 @@ async fn push_and_look(mom: &Terminal) {
     }
     let file = mom.home.with_extension("txt");
     std::fs::write(&file, "from a file").unwrap();
-    let line = ["push", "news", "--file", file.to_str().unwrap()];
+    let line = [
+        "push",
+        "news",
+        "--file",
+        file.to_str().unwrap(),
+        "--header",
+        "TraceParent=00-ab-cd-01",
+        "--header",
+        "a=b=c",
+    ];
     assert!(mom.run(&line).await.starts_with("704 "));
 
     let queues = mom.json(&["queue", "ls"]).await;
@@ -116,6 +125,14 @@ async fn push_and_look(mom: &Terminal) {
     ] {
         assert!(peeked.contains(expected), "{peeked}");
     }
+    assert!(!peeked.contains("HEADERS"), "{peeked}");
+    let line = ["queue", "peek", "news", "--after", "702"];
+    let peeked = mom.run(&line).await;
+    assert!(peeked.contains("a=b=c traceparent=00-ab-cd-01"), "{peeked}");
+    let peeked = mom.json(&line).await;
+    let headers = json!({"traceparent": "00-ab-cd-01", "a": "b=c"});
+    assert_eq!(peeked["messages"][0]["headers"], json!({}));
+    assert_eq!(peeked["messages"][1]["headers"], headers);
 }
 
 async fn receive(mom: &Terminal) {
@@ -131,6 +148,10 @@ async fn receive(mom: &Terminal) {
         (&from["seq"], &from["content"]),
         (&json!(703), &json!("once"))
     );
+    assert_eq!(from["headers"], json!({}));
+    let line = ["sub", "news", "--from", "703", "--count", "1"];
+    let headers = &mom.json(&line).await["headers"];
+    assert_eq!(*headers, json!({"traceparent": "00-ab-cd-01", "a": "b=c"}));
     let told = r#"echo "$MOM_SEQ $(cat)""#;
     let line = [
         "sub", "news", "--from", "-1h", "--count", "2", "--exec", told,
