@@ -101,30 +101,35 @@ pub type ReceivedBatch = Received<PushBatch>;
 
 /// A message with repeated fields that have a limit.
 pub trait Limited: prost::Message + Default {
-    /// Merges a field as [`prost::Message::merge_field`] does, unless it has as many as one that is refused.
-    fn merge_limited(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buf: &mut impl Buf,
-        ctx: DecodeContext,
-    ) -> Result<(), DecodeError>;
-}
+    /// Whether it has as many of this field as one that is refused.
+    fn is_full(&self, tag: u32) -> bool;
 
-impl Limited for PushBatch {
-    fn merge_limited(
+    /// Merges a field that it is not full of, as [`prost::Message::merge_field`] does.
+    fn merge_next(
         &mut self,
         tag: u32,
         wire_type: WireType,
         buf: &mut impl Buf,
         ctx: DecodeContext,
     ) -> Result<(), DecodeError> {
-        const RUNS: u32 = 5;
+        self.merge_field(tag, wire_type, buf, ctx)
+    }
+}
+
+impl Limited for PushBatch {
+    fn is_full(&self, tag: u32) -> bool {
+        tag == RUNS && self.runs.len() > MAX_PUSH_MESSAGES
+    }
+
+    fn merge_next(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        ctx: DecodeContext,
+    ) -> Result<(), DecodeError> {
         if tag != RUNS {
             return self.merge_field(tag, wire_type, buf, ctx);
-        }
-        if self.runs.len() > MAX_PUSH_MESSAGES {
-            return skip_field(wire_type, tag, buf, ctx);
         }
         let mut run = Received::<Run>::default();
         prost::encoding::message::merge(wire_type, &mut run, buf, ctx)?;
@@ -134,36 +139,22 @@ impl Limited for PushBatch {
 }
 
 impl Limited for Run {
-    fn merge_limited(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buf: &mut impl Buf,
-        ctx: DecodeContext,
-    ) -> Result<(), DecodeError> {
-        const HEADERS: u32 = 6;
-        if tag == HEADERS && self.headers.len() > headers::MAX_HEADERS {
-            return skip_field(wire_type, tag, buf, ctx);
-        }
-        self.merge_field(tag, wire_type, buf, ctx)
+    fn is_full(&self, tag: u32) -> bool {
+        tag == HEADERS && self.headers.len() > headers::MAX_HEADERS
     }
 }
 
 impl Limited for Push {
-    fn merge_limited(
-        &mut self,
-        tag: u32,
-        wire_type: WireType,
-        buf: &mut impl Buf,
-        ctx: DecodeContext,
-    ) -> Result<(), DecodeError> {
-        const HEADERS: u32 = 6;
-        if tag == HEADERS && self.headers.len() > headers::MAX_HEADERS {
-            return skip_field(wire_type, tag, buf, ctx);
-        }
-        self.merge_field(tag, wire_type, buf, ctx)
+    fn is_full(&self, tag: u32) -> bool {
+        tag == HEADERS && self.headers.len() > headers::MAX_HEADERS
     }
 }
+
+/// The field of a [`PushBatch`].
+const RUNS: u32 = 5;
+
+/// The field of a [`Run`], and of a [`Push`].
+const HEADERS: u32 = 6;
 
 impl<M: Limited> prost::Message for Received<M> {
     fn encode_raw(&self, buf: &mut impl BufMut) {
@@ -177,7 +168,10 @@ impl<M: Limited> prost::Message for Received<M> {
         buf: &mut impl Buf,
         ctx: DecodeContext,
     ) -> Result<(), DecodeError> {
-        self.0.merge_limited(tag, wire_type, buf, ctx)
+        if self.0.is_full(tag) {
+            return skip_field(wire_type, tag, buf, ctx);
+        }
+        self.0.merge_next(tag, wire_type, buf, ctx)
     }
 
     fn encoded_len(&self) -> usize {
