@@ -252,24 +252,27 @@ impl Dedup {
         let mut known = slots.range(place..slots.len().min(place + count as usize));
         match known.next().copied().unwrap_or(UNSEEN) {
             UNSEEN => {
+                if attempt.is_repeat && !is_new {
+                    // All of the run is looked for, so whatever is found has to have its slot.
+                    let end = place + count as usize;
+                    if slots.len() < end {
+                        slots.resize(end, UNSEEN);
+                    }
+                    return Ok(Verdict::LookUp);
+                }
+                check(has_room)?;
                 // What no slot is there for yet is new without a look: the usual case.
                 let new = match known.position(|slot| *slot != UNSEEN) {
                     Some(seen) => seen as u32 + 1,
                     None => count,
                 };
-                let is_unknown = attempt.is_repeat && !is_new;
-                if !is_unknown {
-                    check(has_room)?;
-                }
-                let state = if is_unknown { UNSEEN } else { WAITING };
                 let end = place + new as usize;
                 let fresh = slots.len().min(end);
-                slots.range_mut(place..fresh).for_each(|slot| *slot = state);
+                slots
+                    .range_mut(place..fresh)
+                    .for_each(|slot| *slot = WAITING);
                 if slots.len() < end {
-                    slots.resize(end, state);
-                }
-                if is_unknown {
-                    return Ok(Verdict::LookUp);
+                    slots.resize(end, WAITING);
                 }
                 pusher.waiting += new as usize;
                 Ok(Verdict::New(new))

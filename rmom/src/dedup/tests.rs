@@ -120,6 +120,31 @@ fn a_run_is_decided_about_as_far_as_its_messages_have_the_same_fate() {
     assert_eq!(admit(&mut dedup, 9, 2), Ok(Verdict::New(2)));
 }
 
+#[test]
+fn all_of_a_repeated_run_is_known_when_it_was_looked_for_though_its_first_part_ends_early() {
+    let (mut dedup, now) = (dedup(1), Instant::now());
+    let pusher = Uuid::from_u128(1 << 64);
+    let term = dedup.open(pusher, 1, now).unwrap();
+    let admit = |dedup: &mut Dedup, number, count, is_new| {
+        let attempt = Attempt {
+            pusher,
+            number,
+            settled: 1,
+            term,
+            is_repeat: true,
+        };
+        let id = message_id(pusher, number);
+        dedup.admit(id, count, Origin::Pusher(attempt), is_new, true, now)
+    };
+    // The second of three waits, the third was committed by an earlier owner.
+    assert_eq!(admit(&mut dedup, 2, 1, true), Ok(Verdict::New(1)));
+    assert_eq!(admit(&mut dedup, 1, 3, false), Ok(Verdict::LookUp));
+    dedup.found(message_id(pusher, 3), 7);
+    assert_eq!(admit(&mut dedup, 1, 3, true), Ok(Verdict::New(1)));
+    assert_eq!(admit(&mut dedup, 2, 2, true), Ok(Verdict::Waiting));
+    assert_eq!(admit(&mut dedup, 3, 1, true), Ok(Verdict::Committed(1, 7)));
+}
+
 /// What can happen between a pusher and the owners of its queue, in any order.
 #[derive(Clone, Copy, Debug)]
 enum Event {
