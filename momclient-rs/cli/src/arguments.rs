@@ -182,13 +182,13 @@ pub(crate) enum Channel {
 
 /// Push messages to a queue and wait until all are committed.
 ///
-/// The content is the argument, or a file, or each line of standard input. In an argument with --template, {n} is the
-/// number of the message from 1 on, {uuid} a new UUID and {now} the time.
+/// The content is the argument, or a file, or each line of standard input. In an argument with --template, an n in braces
+/// is the number of the message from 1 on, {uuid} a new UUID and {now} the time.
 #[derive(Debug, Args)]
 pub(crate) struct Push {
     /// The queue
     pub(crate) queue: String,
-    /// The content; without it and without --file, each line of standard input is a message
+    /// The content; with - or without it and without --file, each line of standard input is a message
     pub(crate) content: Option<String>,
     /// A file whose bytes are the content
     #[arg(long, conflicts_with = "content", value_hint = ValueHint::FilePath)]
@@ -202,7 +202,8 @@ pub(crate) struct Push {
     /// Push the content so many times
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) count: u64,
-    /// Replace {n}, {uuid} and {now} in the content
+    // The help would make a line end of "{n}".
+    /// Replace {uuid}, {now} and an n in braces, the number of the message, in the content
     #[arg(long, requires = "content")]
     pub(crate) template: bool,
     /// The id of the message: pushed again within two minutes it makes no second message

@@ -64,7 +64,9 @@ pub(crate) async fn run(client: &MoMClient, options: Push, output: Output) -> an
             Some((receipt.id, receipt.duplicate)),
         );
     }
-    if options.content.is_none() && options.file.is_none() && options.count == 1 {
+    let is_repeated = options.count > 1 || options.template;
+    let is_given = options.file.is_some() || options.content.as_deref().is_some_and(|c| c != "-");
+    if !is_given && !is_repeated {
         let progress = progress(None, "lines");
         return push(&pusher, lines()?, &with, &progress, output).await;
     }

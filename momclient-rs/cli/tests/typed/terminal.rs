@@ -86,12 +86,12 @@ async fn push_and_look(mom: &Terminal) {
     mom.run(&["queue", "add", "news"]).await;
     let line = ["push", "news", "n{n}", "--template", "--count", "700"];
     assert!(mom.run(&line).await.contains("700 messages committed"));
-    let line = ["push", "news", "--topic", "sports.football"];
-    let told = mom.run_with(&line, "1:0\n2:0\n").await;
-    assert!(
-        told.contains("2 messages committed, the last as 702"),
-        "{told}"
-    );
+    let mut line = vec!["push", "news", "--topic", "sports.football"];
+    let told = mom.run_with(&line, "1:0\n").await;
+    assert!(told.starts_with("701 "), "{told}");
+    line.push("-");
+    let told = mom.run_with(&line, "2:0\n").await;
+    assert!(told.starts_with("702 "), "{told}");
     let id = "01890000-0000-7000-8000-000000000001";
     for expected in ["703 01890000", "committed before"] {
         let told = mom.run(&["push", "news", "once", "--id", id]).await;
