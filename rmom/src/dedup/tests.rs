@@ -6,6 +6,8 @@ use super::*;
 
 const WINDOW_OF_KEYS: Duration = Duration::from_mins(2);
 
+const PUSHER: Uuid = Uuid::from_u128(1 << 64);
+
 fn dedup(epoch: i64) -> Dedup {
     Dedup::new(epoch, WINDOW_OF_KEYS, Arc::new(Budget::new(2)))
 }
@@ -62,28 +64,32 @@ fn keys_beyond_the_budget_are_refused_and_given_back_with_their_queue() {
     assert!(budget.has_room(2));
 }
 
+/// Decides about pushes of a pusher that has opened itself and has all answers below `settled`.
+fn admit_from(
+    dedup: &mut Dedup,
+    settled: u32,
+    numbers: (u32, u32),
+    is_repeat: bool,
+    is_new: bool,
+) -> Result<Verdict, Error> {
+    let (number, count) = numbers;
+    let (pusher, now) = (PUSHER, Instant::now());
+    let term = dedup.open(pusher, settled, now)?;
+    let attempt = Attempt {
+        pusher,
+        number,
+        settled,
+        term,
+        is_repeat,
+    };
+    let id = message_id(pusher, number);
+    dedup.admit(id, count, Origin::Pusher(attempt), is_new, true, now)
+}
+
 #[test]
 fn a_number_too_far_ahead_or_settled_is_refused() {
-    let (mut dedup, now) = (dedup(1), Instant::now());
-    let pusher = Uuid::from_u128(1 << 64);
-    let term = dedup.open(pusher, 5, now).unwrap();
-    let mut admit = |number, count| {
-        let attempt = Attempt {
-            pusher,
-            number,
-            settled: 5,
-            term,
-            is_repeat: false,
-        };
-        dedup.admit(
-            message_id(pusher, number),
-            count,
-            Origin::Pusher(attempt),
-            false,
-            true,
-            now,
-        )
-    };
+    let mut dedup = dedup(1);
+    let mut admit = |number, count| admit_from(&mut dedup, 5, (number, count), false, false);
     assert_eq!(admit(5 + WINDOW - 2, 2), Ok(Verdict::New(2)));
     for (number, count) in [(4, 1), (5 + WINDOW, 1), (5 + WINDOW - 1, 2)] {
         assert!(matches!(
@@ -96,23 +102,12 @@ fn a_number_too_far_ahead_or_settled_is_refused() {
 #[test]
 fn a_run_is_decided_about_as_far_as_its_messages_have_the_same_fate() {
     let (mut dedup, now) = (dedup(1), Instant::now());
-    let pusher = Uuid::from_u128(1 << 64);
-    let term = dedup.open(pusher, 1, now).unwrap();
-    let admit = |dedup: &mut Dedup, number, count| {
-        let attempt = Attempt {
-            pusher,
-            number,
-            settled: 1,
-            term,
-            is_repeat: false,
-        };
-        let id = message_id(pusher, number);
-        dedup.admit(id, count, Origin::Pusher(attempt), false, true, now)
-    };
+    let admit =
+        |dedup: &mut Dedup, number, count| admit_from(dedup, 1, (number, count), false, false);
     assert_eq!(admit(&mut dedup, 1, 4), Ok(Verdict::New(4)));
     assert_eq!(admit(&mut dedup, 7, 2), Ok(Verdict::New(2)));
-    dedup.committed(&[run(message_id(pusher, 1), 4, false)], 11, now);
-    dedup.committed(&[run(message_id(pusher, 7), 1, false)], 20, now);
+    dedup.committed(&[run(message_id(PUSHER, 1), 4, false)], 11, now);
+    dedup.committed(&[run(message_id(PUSHER, 7), 1, false)], 20, now);
     assert_eq!(admit(&mut dedup, 2, 9), Ok(Verdict::Committed(3, 12)));
     assert_eq!(admit(&mut dedup, 5, 6), Ok(Verdict::New(2)));
     assert_eq!(admit(&mut dedup, 7, 4), Ok(Verdict::Committed(1, 20)));
@@ -122,24 +117,14 @@ fn a_run_is_decided_about_as_far_as_its_messages_have_the_same_fate() {
 
 #[test]
 fn all_of_a_repeated_run_is_known_when_it_was_looked_for_though_its_first_part_ends_early() {
-    let (mut dedup, now) = (dedup(1), Instant::now());
-    let pusher = Uuid::from_u128(1 << 64);
-    let term = dedup.open(pusher, 1, now).unwrap();
+    let mut dedup = dedup(1);
     let admit = |dedup: &mut Dedup, number, count, is_new| {
-        let attempt = Attempt {
-            pusher,
-            number,
-            settled: 1,
-            term,
-            is_repeat: true,
-        };
-        let id = message_id(pusher, number);
-        dedup.admit(id, count, Origin::Pusher(attempt), is_new, true, now)
+        admit_from(dedup, 1, (number, count), true, is_new)
     };
     // The second of three waits, the third was committed by an earlier owner.
     assert_eq!(admit(&mut dedup, 2, 1, true), Ok(Verdict::New(1)));
     assert_eq!(admit(&mut dedup, 1, 3, false), Ok(Verdict::LookUp));
-    dedup.found(message_id(pusher, 3), 7);
+    dedup.found(message_id(PUSHER, 3), 7);
     assert_eq!(admit(&mut dedup, 1, 3, true), Ok(Verdict::New(1)));
     assert_eq!(admit(&mut dedup, 2, 2, true), Ok(Verdict::Waiting));
     assert_eq!(admit(&mut dedup, 3, 1, true), Ok(Verdict::Committed(1, 7)));
@@ -199,7 +184,7 @@ struct Model {
 impl Model {
     fn new() -> Self {
         let mut model = Self {
-            pusher: Uuid::from_u128(1 << 64),
+            pusher: PUSHER,
             term: 0,
             begun: 0,
             open: std::collections::BTreeMap::new(),
