@@ -72,8 +72,7 @@ pub enum Appended {
 pub struct Appender {
     options: PgConnectOptions,
     require_durable: bool,
-    connection: Option<PgConnection>,
-    clock: ServerClock,
+    connection: Option<(PgConnection, ServerClock)>,
 }
 
 /// What the clock of the database shows, without asking it each time.
@@ -107,10 +106,6 @@ impl Appender {
             ]),
             require_durable,
             connection: None,
-            clock: ServerClock {
-                shown: 0.0,
-                asked: Instant::now(),
-            },
         }
     }
 
@@ -163,14 +158,14 @@ impl Appender {
                 let asked = Instant::now();
                 Ok::<_, Error>((connection, ServerClock { shown, asked }))
             });
-            let (connection, clock) = connected
-                .await
-                .map_err(|_| no_answer("no connection was made", CONNECT_DEADLINE))??;
-            self.connection = Some(connection);
-            self.clock = clock;
+            self.connection = Some(
+                connected
+                    .await
+                    .map_err(|_| no_answer("no connection was made", CONNECT_DEADLINE))??,
+            );
         }
-        let connection = self.connection.as_mut().expect("it was just made");
-        Ok((connection, self.clock))
+        let (connection, clock) = self.connection.as_mut().expect("it was just made");
+        Ok((connection, *clock))
     }
 
     async fn try_append(
@@ -205,7 +200,7 @@ impl Appender {
 
     /// Says goodbye to the server.
     pub async fn close(mut self) {
-        if let Some(connection) = self.connection.take() {
+        if let Some((connection, _)) = self.connection.take() {
             // Nobody waits for the outcome, and the server notices the end of the connection by itself.
             let _ = timeout(CONNECT_DEADLINE, connection.close()).await;
         }
