@@ -54,8 +54,9 @@ pub(crate) async fn run(client: &MoMClient, options: Push, output: Output) -> an
     for Header { name, value } in &options.headers {
         with = with.header(name, value);
     }
+    let content = options.content.filter(|content| content != "-");
     if let Some(id) = options.id {
-        let content = options.content.unwrap_or_default();
+        let content = content.context("--id is of one message: give its content")?;
         let receipt = pusher.push_with(content, &with.id(id)).await?;
         return told(
             output,
@@ -65,17 +66,16 @@ pub(crate) async fn run(client: &MoMClient, options: Push, output: Output) -> an
         );
     }
     let is_repeated = options.count > 1 || options.template;
-    let is_given = options.file.is_some() || options.content.as_deref().is_some_and(|c| c != "-");
-    if !is_given && !is_repeated {
+    if content.is_none() && options.file.is_none() && !is_repeated {
         let progress = progress(None, "lines");
         return push(&pusher, lines()?, &with, &progress, output).await;
     }
     let content = if let Some(path) = &options.file {
         std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?
     } else {
-        let content = options.content.as_ref();
-        let content = content.context("--count repeats a content: give one, or --file")?;
-        content.clone().into_bytes()
+        let content = content
+            .context("--count repeats a content and --template fills one: give it, or a --file")?;
+        content.into_bytes()
     };
     let per_lot = (LOT_BYTES / content.len().max(1)).clamp(1, LOT) as u64;
     let count = options.count;
