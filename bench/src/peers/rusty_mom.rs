@@ -26,6 +26,26 @@ pub(crate) struct RustyMom {
 /// As many connections as the others have.
 const CONNECTIONS: usize = 4;
 
+/// As in `docker/docker-compose.yaml`.
+const MAX_WAL_SIZE: &str = "2GB";
+
+/// Files of the log that are kept to be written anew. PostgreSQL keeps as many as it used of late, which is little while
+/// others are measured, and then has to fill each file with zeros before its first use: what a server that is as busy all
+/// the time does once.
+const MIN_WAL_SIZE: &str = "1GB";
+
+/// Uses as many files of the log as [`MIN_WAL_SIZE`] are.
+const FILL_LOG: &str = "
+    do $$
+    begin
+        for file in 1..64 loop
+            perform pg_logical_emit_message(false, 'rmom-bench', '');
+            perform pg_switch_wal();
+        end loop;
+    end
+    $$;
+    checkpoint";
+
 impl RustyMom {
     pub(crate) async fn start() -> Result<Self> {
         Self::of(Cluster::builder()).await
@@ -34,6 +54,8 @@ impl RustyMom {
     /// With settings of its own.
     pub(crate) async fn of(builder: testkit::ClusterBuilder) -> Result<Self> {
         let cluster = builder
+            .postgres_setting("max_wal_size", MAX_WAL_SIZE)
+            .postgres_setting("min_wal_size", MIN_WAL_SIZE)
             .moms(1)
             .managers(1)
             .start()
@@ -45,14 +67,20 @@ impl RustyMom {
         };
         let clients = [client()?, client()?, client()?, client()?];
         let postgres = cluster.psql("show server_version").await?;
+        cluster
+            .psql(FILL_LOG)
+            .await
+            .context("filling the log of PostgreSQL")?;
         let about = About {
             key: KEY,
             name: "rusty-mom",
             version: format!("{} on PostgreSQL {postgres}", env!("CARGO_PKG_VERSION")),
             promise: "committed by PostgreSQL: in its log, and that synced to disk",
             synced: true,
-            settings: "one MoM, one manager, PostgreSQL as it is installed; four connections"
-                .to_owned(),
+            settings: format!(
+                "one MoM, one manager, four connections; PostgreSQL as it is installed, but for max_wal_size {MAX_WAL_SIZE} \
+                and min_wal_size {MIN_WAL_SIZE}"
+            ),
         };
         Ok(Self {
             cluster: Arc::new(cluster),
