@@ -64,7 +64,7 @@ pub(crate) fn summary(overview: &Overview) -> Vec<String> {
             overview.version, overview.manager.lease_epoch
         ),
         format!(
-            "{} of {} MoMs up, {} queues, {} channels, {} subscriptions; {} messages retained, {}",
+            "MoMs up: {} of {}, queues: {}, channels: {}, subscriptions: {}; retained: {} messages, {}",
             totals.moms_up,
             totals.moms,
             totals.queues,

@@ -202,7 +202,7 @@ async fn operate(mom: &Terminal, cluster: &Cluster) {
     mom.run(&["undrain", &drained]).await;
     mom.run(&["rebalance"]).await;
     let status = mom.run(&["status"]).await;
-    assert!(status.contains("2 of 2 MoMs up, 2 queues"), "{status}");
+    assert!(status.contains("MoMs up: 2 of 2, queues: 2"), "{status}");
     let events = mom.run(&["events", "--limit", "100"]).await;
     assert!(
         events.contains("queue_moved") && events.contains("mom_draining"),
