@@ -94,7 +94,7 @@ impl Contender for Bare {
     async fn remove(&self, queue: &str) -> Result<()> {
         let sql = format!("drop table {queue}");
         sqlx::query(AssertSqlSafe(sql)).execute(&self.pool).await?;
-        self.system.checkpoint().await
+        self.system.tidy().await
     }
 
     async fn lane(&self, queue: &str, _index: usize, _in_flight: usize) -> Result<Inserting> {

@@ -106,8 +106,10 @@ impl RustyMom {
         self.cluster.postgres().process().pid().unwrap_or(0)
     }
 
-    /// Has PostgreSQL write out now what it would else write while somebody else is measured.
-    pub(crate) async fn checkpoint(&self) -> Result<()> {
+    /// Has PostgreSQL do now what it would else do while somebody else is measured: clear away deleted rows, and write
+    /// out what it holds.
+    pub(crate) async fn tidy(&self) -> Result<()> {
+        self.cluster.psql("vacuum").await?;
         self.cluster.psql("checkpoint").await?;
         Ok(())
     }
@@ -138,7 +140,7 @@ impl Contender for RustyMom {
 
     async fn remove(&self, queue: &str) -> Result<()> {
         self.client().delete_queue(queue).await?;
-        self.checkpoint().await
+        self.tidy().await
     }
 
     async fn lane(&self, queue: &str, index: usize, in_flight: usize) -> Result<Pushing> {
