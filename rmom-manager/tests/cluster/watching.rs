@@ -116,7 +116,6 @@ async fn messages_are_pushed_looked_at_and_purged() {
     assert_eq!(raw.bytes().await.unwrap()[..], [0, 255, 7]);
 
     refusals(&rest).await;
-    there_are_only_so_many_listeners(&rest).await;
 
     let details = rest.get("/queues/news/details").await;
     assert_eq!(
@@ -185,22 +184,6 @@ async fn says_ok(rest: &Rest) {
         assert_eq!(response.status(), 200, "{path}");
         assert_eq!(response.text().await.unwrap(), "Ok");
     }
-}
-
-async fn there_are_only_so_many_listeners(rest: &Rest) {
-    let mut listening = Vec::new();
-    for _ in 0..64 {
-        listening.push(Listening::start(rest, "/live", None).await);
-    }
-    let refused = rest.refusal(Method::GET, "/live").await;
-    assert_eq!(refused, (429, "overloaded".to_owned()));
-    // Whoever leaves makes room.
-    listening.pop();
-    wait_until("room for another listener", PATIENCE, async || {
-        let response = rest.request(Method::GET, "/live").send().await.unwrap();
-        response.status() == 200
-    })
-    .await;
 }
 
 async fn refusals(rest: &Rest) {
@@ -490,4 +473,23 @@ async fn a_failover_is_told_as_events_and_live_by_each_manager() {
     let stopping = async { cluster.manager(1).terminate().await.unwrap() };
     let ending = async { while ended.next().await.is_some() {} };
     tokio::join!(stopping, ending);
+}
+
+#[tokio::test]
+async fn there_are_only_so_many_listeners() {
+    let cluster = Cluster::start(1, 1).await.unwrap();
+    let rest = Rest::of(&cluster, 0);
+    let mut listening = Vec::new();
+    for _ in 0..64 {
+        listening.push(Listening::start(&rest, "/live", None).await);
+    }
+    let refused = rest.refusal(Method::GET, "/live").await;
+    assert_eq!(refused, (429, "overloaded".to_owned()));
+    // Whoever leaves makes room.
+    listening.pop();
+    wait_until("room for another listener", PATIENCE, async || {
+        let response = rest.request(Method::GET, "/live").send().await.unwrap();
+        response.status() == 200
+    })
+    .await;
 }
