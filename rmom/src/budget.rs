@@ -1,5 +1,6 @@
 //! A bound that all queues of a MoM share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How much of something may be held at once, by whoever holds it.
@@ -33,6 +34,12 @@ impl Budget {
         has_room
     }
 
+    /// As [`take_within`](Self::take_within), until what is returned is dropped.
+    pub fn share(self: &Arc<Self>, amount: usize) -> Option<Share> {
+        let budget = self.clone();
+        self.take_within(amount).then(|| Share { budget, amount })
+    }
+
     /// How much is taken, and how much there may be.
     pub fn used(&self) -> (usize, usize) {
         (self.used.load(Ordering::Relaxed), self.most)
@@ -46,5 +53,36 @@ impl Budget {
     /// Gives some back.
     pub fn give(&self, amount: usize) {
         self.used.fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+/// What was taken of a budget.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    amount: usize,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.give(self.amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_had_while_there_is_room_and_given_back_once() {
+        let budget = Arc::new(Budget::new(10));
+        let share = budget.share(6).unwrap();
+        assert!(budget.share(5).is_none());
+        let rest = budget.share(4).unwrap();
+        assert_eq!(budget.used(), (10, 10));
+        drop(share);
+        assert_eq!(budget.used(), (4, 10));
+        drop(rest);
+        assert_eq!(budget.used(), (0, 10));
     }
 }

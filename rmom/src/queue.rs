@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::batch::Batch;
-use crate::budget::Budget;
+use crate::budget::{Budget, Share};
 use crate::dedup::{Dedup, Verdict};
 use crate::error::Error;
 use crate::feed::Feed;
@@ -36,6 +36,9 @@ const ALL_KEYS: usize = 1_000_000;
 /// The most bytes of committed messages that all queues together keep for their subscribers.
 const ALL_RECENT_BYTES: usize = 256 << 20;
 
+/// The most bytes that all subscriptions together hold of large pages that they have read from the database.
+const ALL_PAGE_BYTES: usize = 64 << 20;
+
 /// What all queues of a MoM share.
 #[derive(Debug)]
 pub struct Shared {
@@ -47,6 +50,8 @@ pub struct Shared {
     pub inbox_bytes: Budget,
     /// Bytes of committed messages kept by all queues.
     pub recent_bytes: Arc<Budget>,
+    /// Bytes of large pages that subscriptions hold.
+    page_bytes: Arc<Budget>,
     /// Ids brought by pushers that all queues remember.
     keys: Arc<Budget>,
     /// How long they are remembered.
@@ -66,6 +71,7 @@ impl Shared {
             wake: Notify::new(),
             inbox_bytes: Budget::new(ALL_INBOX_BYTES),
             recent_bytes: Arc::new(Budget::new(ALL_RECENT_BYTES)),
+            page_bytes: Arc::new(Budget::new(ALL_PAGE_BYTES)),
             keys: Arc::new(Budget::new(ALL_KEYS)),
             key_window,
             buffer_messages,
@@ -305,6 +311,11 @@ impl Queue {
         let oldest = inbox.waiting.first().and_then(|pushed| pushed.since);
         let waited = oldest.map(|since| since.elapsed());
         (inbox.messages, waited.unwrap_or_default())
+    }
+
+    /// Room for a large page of a subscription, while there is any.
+    pub fn room_for_page(&self, bytes: usize) -> Option<Share> {
+        self.shared.page_bytes.share(bytes)
     }
 
     /// Counts messages of a batch that a subscription was handed.

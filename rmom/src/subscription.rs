@@ -16,14 +16,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 use crate::batch::{Batch, Credit};
+use crate::budget::Share;
 use crate::error::Error;
 use crate::hosting::Subscribed;
 use crate::queue::Queue;
 use crate::statistics::Told;
 use crate::topics::Topics;
 
-/// The most bytes of contents in one page read from the database, unless one batch alone has more.
-const PAGE_BYTES: i64 = 256 << 10;
+/// The most bytes of contents in one page read from the database, unless one batch alone has more: of a small page, and of
+/// a large one. A page costs the server as much as 100 KiB of contents do, whatever is in it, so large ones are cheaper,
+/// for as many subscriptions as there is memory for.
+const PAGE_BYTES: (usize, usize) = (64 << 10, 1 << 20);
 
 /// The most bytes and messages of small batches that are put together.
 const MERGED: (usize, usize) = (64 << 10, 1024);
@@ -53,6 +56,8 @@ pub struct Subscription {
     page_rows: i64,
     /// What was read from the database and is still to be sent, last first.
     page: Vec<Batch>,
+    /// Held while it is a large one.
+    room_for_page: Option<Share>,
     /// Whether the batch that came last was read from the database.
     is_catching_up: bool,
     told: Arc<Told>,
@@ -133,6 +138,7 @@ impl Subscription {
             cursor,
             page_rows: PAGE_ROWS.0,
             page: Vec::new(),
+            room_for_page: None,
             is_catching_up: false,
             told: Arc::new(told),
         }
@@ -193,6 +199,9 @@ impl Subscription {
     async fn next(&mut self) -> Result<(Arc<Batch>, usize), Error> {
         loop {
             if let Some(batch) = self.page.pop() {
+                if self.page.is_empty() {
+                    self.room_for_page = None;
+                }
                 if let Some(skip) = self.cursor.take(batch.first_seq(), batch.last_seq(), true) {
                     self.is_catching_up = true;
                     return Ok((Arc::new(batch), skip));
@@ -211,15 +220,19 @@ impl Subscription {
     async fn read_page(&mut self) -> Result<(), Error> {
         // What was committed before the page is read, is in it.
         let stored = self.cursor.stored;
+        let room = self.queue.room_for_page(PAGE_BYTES.1);
+        let most = room.as_ref().map_or(PAGE_BYTES.0, |_| PAGE_BYTES.1);
         let read =
             self.store
-                .read_page(self.queue.id, self.cursor.sent, self.page_rows, PAGE_BYTES);
+                .read_page(self.queue.id, self.cursor.sent, self.page_rows, most as i64);
         let page = tokio::select! {
             biased;
             error = self.ended() => return Err(error),
             page = read => page?,
         };
         let rows = page.batches.len() as i64;
+        let bytes: usize = page.batches.iter().map(|read| read.messages.size()).sum();
+        self.room_for_page = room.filter(|_| bytes > PAGE_BYTES.0);
         self.page = merged(page.batches)
             .map(|stored| Batch::new(stored.first_seq, stored.messages))
             .collect();

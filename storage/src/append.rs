@@ -4,8 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgBindIterExt, PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::encode::{Encode, IsNull};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::{
+    PgArgumentBuffer, PgBindIterExt, PgConnectOptions, PgConnection, PgTypeInfo, Postgres,
+};
+use sqlx::{ConnectOptions, Connection, Type};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -337,7 +341,8 @@ async fn insert_unchecked(
 }
 
 /// The batches of several queues. Flat arrays, of which each batch has a place or, with what it has for each run, a
-/// stretch, keep the text of the statement the same for any number of queues, so that it is planned once.
+/// stretch, keep the text of the statement the same for any number of queues, so that it is planned once. What has bytes
+/// comes as one piece to be cut, since the server finds an element of an array by walking over those before it.
 async fn insert_many(
     connection: &mut PgConnection,
     mom_id: Uuid,
@@ -346,79 +351,119 @@ async fn insert_many(
     batches: &[NewBatch<'_>],
 ) -> Result<Vec<Uuid>> {
     let runs = || batches.iter().flat_map(|batch| &batch.messages.runs);
-    let starts = batches.iter().scan(0, |next, batch| {
-        let start = *next;
-        *next += batch.messages.runs.len() as i32;
-        Some(start)
-    });
+    let run_count = |batch: &NewBatch<'_>| batch.messages.runs.len() as i32;
+    let content_size = |batch: &NewBatch<'_>| batch.messages.contents.len() as i32;
     let any_topic = batches.iter().any(|batch| batch.messages.has_topic());
     let any_key = batches.iter().any(|batch| batch.messages.has_key());
     let any_headers = batches.iter().any(|batch| batch.messages.has_headers());
-    let accepted = sqlx::query_scalar!(
+    let inserted = sqlx::query_scalar!(
         r#"
         with owned as (
             select b.*
             from unnest(
                     $1::uuid[], $2::bigint[], $3::bigint[], $4::integer[], $5::integer[], $6::integer[], $7::integer[],
-                    $8::boolean[], $9::boolean[], $10::boolean[], $20::boolean[])
-                with ordinality
-                as b (queue_id, epoch, first_seq, count, size, start, runs, has_topic, has_key, is_large, has_headers,
-                    place)
-            join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $11
+                    $8::integer[], $9::integer[], $10::integer[], $11::boolean[], $12::boolean[], $13::boolean[],
+                    $14::boolean[])
+                as b (queue_id, epoch, first_seq, count, size, runs, runs_before, messages_before, content_size,
+                    content_before, has_topic, has_headers, has_key, is_large)
+            join queue q on q.id = b.queue_id and q.epoch = b.epoch and q.mom_id = $15
             for share of q skip locked
-        ),
-        batch as (
-            insert into message_batch
-                (queue_id, first_seq, count, size, epoch, ids, counts, topics, headers, keyed, slot, ends, contents,
-                expires_at)
-            select
-                queue_id, first_seq, count, size, epoch,
-                ($12::uuid[])[start + 1 : start + runs],
-                ($13::integer[])[start + 1 : start + runs],
-                case when has_topic then ($14::text[])[start + 1 : start + runs] end,
-                case when has_headers then ($21::text[])[start + 1 : start + runs]::jsonb[] end,
-                case when has_key then ($15::boolean[])[start + 1 : start + runs] end,
-                case when is_large then $19::smallint end,
-                case when is_large then '' else ($16::bytea[])[place] end,
-                case when is_large then '' else ($17::bytea[])[place] end,
-                now() + make_interval(secs => $18)
-            from owned
-            on conflict on constraint message_batch_pkey do nothing
-            returning queue_id, slot, expires_at
         ),
         content as (
             insert into message_content (slot, queue_id, first_seq, expires_at, ends, contents)
-            select slot, queue_id, first_seq, expires_at, ($16::bytea[])[place], ($17::bytea[])[place]
-            from batch join owned using (queue_id)
-            where slot is not null
+            select
+                $23, queue_id, first_seq, now() + make_interval(secs => $24),
+                substring($21::bytea from messages_before * 4 + 1 for count * 4),
+                substring($22::bytea from content_before + 1 for content_size)
+            from owned
+            where is_large
         )
-        select queue_id as "queue_id!" from batch
+        insert into message_batch
+            (queue_id, first_seq, count, size, epoch, ids, counts, topics, headers, keyed, ends, contents, slot,
+            expires_at)
+        select
+            queue_id, first_seq, count, size, epoch,
+            ($16::uuid[])[runs_before + 1 : runs_before + runs],
+            ($17::integer[])[runs_before + 1 : runs_before + runs],
+            case when has_topic then ($18::text[])[runs_before + 1 : runs_before + runs] end,
+            case when has_headers then ($19::text[])[runs_before + 1 : runs_before + runs]::jsonb[] end,
+            case when has_key then ($20::boolean[])[runs_before + 1 : runs_before + runs] end,
+            case when is_large then '' else substring($21 from messages_before * 4 + 1 for count * 4) end,
+            case when is_large then '' else substring($22 from content_before + 1 for content_size) end,
+            case when is_large then $23::smallint end,
+            now() + make_interval(secs => $24)
+        from owned
+        returning queue_id
         "#,
         batches.iter().map(|batch| batch.queue_id).bind_iter() as _,
         batches.iter().map(|batch| batch.epoch).bind_iter() as _,
         batches.iter().map(|batch| batch.first_seq).bind_iter() as _,
         batches.iter().map(NewBatch::count).bind_iter() as _,
         batches.iter().map(NewBatch::size).bind_iter() as _,
-        starts.bind_iter() as _,
-        batches.iter().map(|batch| batch.messages.runs.len() as i32).bind_iter() as _,
+        batches.iter().map(run_count).bind_iter() as _,
+        sums_before(batches.iter().map(run_count)).bind_iter() as _,
+        sums_before(batches.iter().map(NewBatch::count)).bind_iter() as _,
+        batches.iter().map(content_size).bind_iter() as _,
+        sums_before(batches.iter().map(content_size)).bind_iter() as _,
         batches.iter().map(|batch| batch.messages.has_topic()).bind_iter() as _,
+        batches.iter().map(|batch| batch.messages.has_headers()).bind_iter() as _,
         batches.iter().map(|batch| batch.messages.has_key()).bind_iter() as _,
         batches.iter().map(NewBatch::is_large).bind_iter() as _,
         mom_id,
         runs().map(|run| run.id).bind_iter() as _,
         runs().map(|run| run.count as i32).bind_iter() as _,
         any_topic.then(|| runs().map(|run| run.topic.as_deref()).bind_iter()) as _,
-        any_key.then(|| runs().map(|run| run.is_keyed).bind_iter()) as _,
-        batches.iter().map(|batch| &batch.messages.ends[..]).bind_iter() as _,
-        batches.iter().map(|batch| &batch.messages.contents[..]).bind_iter() as _,
-        ttl.as_secs_f64(),
-        slot,
-        batches.iter().map(|batch| batch.messages.has_headers()).bind_iter() as _,
         any_headers.then(|| runs().map(Run::json).bind_iter()) as _,
+        any_key.then(|| runs().map(|run| run.is_keyed).bind_iter()) as _,
+        Joined(batches.iter().map(|batch| &batch.messages.ends[..])) as _,
+        Joined(batches.iter().map(|batch| &batch.messages.contents[..])) as _,
+        slot,
+        ttl.as_secs_f64(),
     )
-    .fetch_all(connection)
-    .await?;
-    Ok(accepted)
+    .fetch_all(&mut *connection)
+    .await;
+    match inserted {
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
+            // A sequence of one of the queues is taken, as after a try whose outcome was not known. It is none on the
+            // others, and too seldom to make every statement look before it inserts.
+            let mut accepted = Vec::with_capacity(batches.len());
+            for batch in batches {
+                accepted.append(&mut insert_one(connection, mom_id, ttl, slot, batch).await?);
+            }
+            Ok(accepted)
+        }
+        inserted => Ok(inserted?),
+    }
+}
+
+/// For each number, the sum of those before it.
+fn sums_before(numbers: impl Iterator<Item = i32> + Clone) -> impl Iterator<Item = i32> + Clone {
+    numbers.scan(0, |sum, number| {
+        let before = *sum;
+        *sum += number;
+        Some(before)
+    })
+}
+
+/// Pieces of bytes that are one value to the server.
+struct Joined<I>(I);
+
+impl<I> Type<Postgres> for Joined<I> {
+    fn type_info() -> PgTypeInfo {
+        <[u8] as Type<Postgres>>::type_info()
+    }
+}
+
+impl<'q, I: Iterator<Item = &'q [u8]> + Clone> Encode<'q, Postgres> for Joined<I> {
+    fn encode_by_ref(
+        &self,
+        buffer: &mut PgArgumentBuffer,
+    ) -> std::result::Result<IsNull, BoxDynError> {
+        for piece in self.0.clone() {
+            buffer.extend_from_slice(piece);
+        }
+        Ok(IsNull::No)
+    }
 }
 
 /// What became of batches that were not inserted: an earlier try of the same batch may have been, or somebody held the

@@ -171,21 +171,26 @@ async fn appended_messages_are_read_back_with_their_topics_and_shown_by_the_view
     let (mom, queue) = database.queue("news").await;
     let (_, other) = database.queue("other").await;
     let mut appender = database.store.appender();
-    let (first, second) = (messages(&["one", "#two"]), messages(&["elsewhere"]));
-    let batches = [batch(&queue, 1, &first), batch(&other, 1, &second)];
+    let (_, third) = database.queue("third").await;
+    let written = [
+        (&queue, messages(&["one", "#two"])),
+        (&other, messages(&["#a", "~b", "elsewhere", "#there"])),
+        (&third, messages(&["last"])),
+    ];
+    let batches = written.each_ref();
+    let batches = batches.map(|(queue, messages)| batch(queue, 1, messages));
     assert_eq!(
         appender.append(mom, MINUTE, &batches).await.unwrap(),
-        [Appended::Committed; 2]
+        [Appended::Committed; 3]
     );
 
-    let page = database
-        .store
-        .read_page(queue.queue_id, 0, 10, 1000)
-        .await
-        .unwrap();
-    assert!(page.is_last);
-    let read = &page.batches[0];
-    assert_eq!((read.first_seq, &read.messages), (1, &first));
+    for (queue, messages) in &written {
+        let page = database.store.read_page(queue.queue_id, 0, 10, 1000).await;
+        let page = page.unwrap();
+        assert!(page.is_last);
+        let read = &page.batches[0];
+        assert_eq!((read.first_seq, &read.messages), (1, messages));
+    }
     let shown = "select seq, topic, convert_from(content, 'utf8') from message where queue_label = 'news' order by seq";
     assert_eq!(database.psql(shown).await, "1||one\n2|two|#two");
     assert_eq!(database.store.next_seq(queue.queue_id).await.unwrap(), 3);
