@@ -236,8 +236,8 @@ async fn insert(
     }
 }
 
-/// The batch of one queue: what a lone push and a single busy queue come to, and cheaper for the server. Where
-/// nothing else is at stake, a sequence that is taken may be an error: to look before each insert costs more.
+/// The batch of one queue: what a lone push and a single busy queue come to, and cheaper for the server. A sequence that
+/// is taken is an error there: to look before each insert would cost more.
 async fn insert_one(
     connection: &mut PgConnection,
     mom_id: Uuid,
@@ -424,8 +424,8 @@ async fn insert_many(
     .await;
     match inserted {
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {
-            // A sequence of one of the queues is taken, as after a try whose outcome was not known. It is none on the
-            // others, and too seldom to make every statement look before it inserts.
+            // A sequence of one of the queues is taken, as after a try whose outcome was not known, and nothing was
+            // inserted. That is too seldom to make every statement look first.
             let mut accepted = Vec::with_capacity(batches.len());
             for batch in batches {
                 accepted.append(&mut insert_one(connection, mom_id, ttl, slot, batch).await?);
