@@ -5,7 +5,7 @@
 //! turn, so that what the machine does otherwise hits all alike.
 
 mod bars;
-mod table;
+pub(crate) mod table;
 pub(crate) mod workload;
 
 use std::collections::HashMap;

@@ -285,6 +285,12 @@ pub(crate) struct RetentionShape {
     #[arg(long, default_value = "10")]
     pub(crate) ttl: NonZeroU64,
 
+    /// Rounds, in each of which is pushed once with messages expiring and once without, the other way round in the next;
+    /// the curves are those of the first. With more than one, a further table shows what expiry costs once the run has
+    /// lasted for twice the retention.
+    #[arg(long, default_value = "1")]
+    pub(crate) rounds: NonZeroUsize,
+
     /// Bytes in a message.
     #[arg(long, default_value_t = 128)]
     pub(crate) size: usize,
