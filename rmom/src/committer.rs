@@ -20,7 +20,8 @@ use tracing::{Instrument, Span};
 use crate::error::Error;
 use crate::hosting::Hosting;
 use crate::push::{Pushed, Receipt};
-use crate::queue::{Queue, Shared};
+use crate::queue::Queue;
+use crate::shared::Shared;
 
 /// The most bytes of one batch, unless a single message is larger.
 const BATCH_BYTES: usize = 1 << 20;

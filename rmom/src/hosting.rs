@@ -13,7 +13,8 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::push::Answer;
-use crate::queue::{Queue, Shared, lock};
+use crate::queue::{Queue, lock};
+use crate::shared::Shared;
 use crate::statistics::Counts;
 
 /// How often the database is asked what this MoM owns. With [`OWNER_DEADLINE`] it bounds how long a

@@ -4,8 +4,9 @@
 //! The way of a message is [`pushes`] (validated) → [`queue`] (waits in the inbox) → [`committer`] (made durable) →
 //! [`feed`] (given to the subscriptions) → [`subscription`] (sent). [`push`] is what goes this way and who waits for
 //! it, [`batch`] what committed messages look like in memory, [`topics`] which of them a channel sees; [`dedup`]
-//! knows repeated pushes again, [`hosting`] knows which queues are here, [`statistics`], [`marks`] and [`metrics`] tell what was done, [`service`] is the gRPC surface,
-//! [`watched`] what else is answered, [`server`] begins and ends it all.
+//! knows repeated pushes again, [`hosting`] knows which queues are here, [`shared`] has what they share,
+//! [`statistics`], [`marks`] and [`metrics`] tell what was done, [`service`] is the gRPC surface, [`watched`] what else
+//! is answered, [`server`] begins and ends it all.
 
 pub mod batch;
 pub mod budget;
@@ -23,6 +24,7 @@ pub mod pushes;
 pub mod queue;
 pub mod server;
 pub mod service;
+pub mod shared;
 pub mod statistics;
 pub mod subscription;
 pub mod topics;

@@ -10,7 +10,8 @@ use tokio::sync::Semaphore;
 
 use crate::connections::Connections;
 use crate::hosting::Hosting;
-use crate::queue::{Queue, Shared};
+use crate::queue::Queue;
+use crate::shared::Shared;
 use crate::statistics::of_queue;
 
 /// The label of what is told of all queues together that have no series of their own. No queue is called so: labels

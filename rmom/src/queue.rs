@@ -3,115 +3,29 @@
 //! Messages come from [`pushes`](crate::pushes) into the inbox; the [`committer`](crate::committer) takes them from
 //! there, and hands the committed batch to the [`feed`](crate::feed).
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use storage::{Ownership, Packed, Run, Store};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::batch::Batch;
-use crate::budget::{Budget, Share};
+use crate::budget::Share;
 use crate::dedup::{Dedup, Verdict};
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::push::{Answer, Pushed, Receipt};
-use crate::statistics::{Counters, Meters, Subscribers};
+use crate::shared::{ALL_KEYS, Shared};
+use crate::statistics::{Counters, Subscribers};
 
 /// The most bytes that may wait in one inbox.
 const INBOX_BYTES: usize = 32 << 20;
 
 /// The least window of a stream of pushes, in messages and in bytes, however many streams there are.
 const LEAST_WINDOW: (usize, usize) = (64, 64 << 10);
-
-/// The most bytes that may wait in all inboxes together.
-const ALL_INBOX_BYTES: usize = 256 << 20;
-
-/// The most ids brought by pushers that all queues together remember.
-const ALL_KEYS: usize = 1_000_000;
-
-/// The most bytes of committed messages that all queues together keep for their subscribers.
-const ALL_RECENT_BYTES: usize = 256 << 20;
-
-/// The most bytes that all subscriptions together hold of large pages that they have read from the database.
-const ALL_PAGE_BYTES: usize = 64 << 20;
-
-/// What all queues of a MoM share.
-#[derive(Debug)]
-pub struct Shared {
-    /// The queues whose inbox has something, in the order in which the committer turns to them.
-    ready: Mutex<VecDeque<Arc<Queue>>>,
-    /// Wakes the committer.
-    wake: Notify,
-    /// Bytes of messages that wait in all inboxes.
-    pub inbox_bytes: Budget,
-    /// Bytes of committed messages kept by all queues.
-    pub recent_bytes: Arc<Budget>,
-    /// Bytes of large pages that subscriptions hold.
-    page_bytes: Arc<Budget>,
-    /// Ids brought by pushers that all queues remember.
-    keys: Arc<Budget>,
-    /// How long they are remembered.
-    key_window: Duration,
-    /// `queue_buffer_size`.
-    buffer_messages: usize,
-    /// What is measured.
-    pub meters: Meters,
-}
-
-impl Shared {
-    /// For queues of at most `buffer_messages` waiting messages and as many committed ones in memory, which remember
-    /// the ids that pushers bring for `key_window`.
-    pub fn new(buffer_messages: usize, key_window: Duration) -> Arc<Self> {
-        Arc::new(Self {
-            ready: Mutex::default(),
-            wake: Notify::new(),
-            inbox_bytes: Budget::new(ALL_INBOX_BYTES),
-            recent_bytes: Arc::new(Budget::new(ALL_RECENT_BYTES)),
-            page_bytes: Arc::new(Budget::new(ALL_PAGE_BYTES)),
-            keys: Arc::new(Budget::new(ALL_KEYS)),
-            key_window,
-            buffer_messages,
-            meters: Meters::default(),
-        })
-    }
-
-    /// Waits until some inbox has something, and returns at most `max` such queues, those first that wait longest.
-    pub async fn ready(&self, max: usize) -> Vec<Arc<Queue>> {
-        loop {
-            // Registered before the look, so that a push between look and wait is not missed.
-            let woken = self.wake.notified();
-            let ready = self.take_ready(max);
-            if !ready.is_empty() {
-                return ready;
-            }
-            woken.await;
-        }
-    }
-
-    /// As [`ready`](Self::ready), without waiting.
-    pub fn take_ready(&self, max: usize) -> Vec<Arc<Queue>> {
-        let mut ready = lock(&self.ready);
-        let count = ready.len().min(max);
-        ready.drain(..count).collect()
-    }
-
-    /// Gives back queues that were taken and not turned to; they keep their turn.
-    pub fn give_back(&self, queues: impl DoubleEndedIterator<Item = Arc<Queue>>) {
-        let mut ready = lock(&self.ready);
-        for queue in queues.rev() {
-            ready.push_front(queue);
-        }
-    }
-
-    fn add_ready(&self, queue: Arc<Queue>) {
-        lock(&self.ready).push_back(queue);
-        self.wake.notify_one();
-    }
-}
 
 /// A queue that this MoM hosts at one epoch. Hosting it again at a later epoch makes another value.
 #[derive(Debug)]

@@ -21,8 +21,8 @@ use crate::connections::{self, Connections};
 use crate::hosting::Hosting;
 use crate::metrics::Metrics;
 use crate::pushes::Pushes;
-use crate::queue::Shared;
 use crate::service::Service;
+use crate::shared::Shared;
 use crate::watched::{self, Readiness};
 
 /// The most calls that one connection may have under way, subscriptions among them.
